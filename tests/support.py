@@ -1,0 +1,64 @@
+"""What several test files need: paths, the reference figures, running the program."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "microgpt.py"
+TRACE = json.loads((ROOT / "tests" / "trace.json").read_text(encoding="utf-8"))["runs"]
+
+
+def start(*arguments, cwd=ROOT, **options):
+    """Start a Python process with its output in pipes."""
+    # its output as UTF-8 whatever the locale, and no __pycache__ in the project
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.update(options.pop("env", {}))
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        cwd=cwd,
+        env=environment,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def run(*arguments, **options):
+    """Run microgpt.py; return its exit status, standard output and standard error."""
+    process = start(PROGRAM, *arguments, **options)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@functools.lru_cache(maxsize=None)
+def start_default_run():
+    """Start the program without flags, once for all tests; it takes long, so start it early."""
+    return start(PROGRAM)
+
+
+@functools.lru_cache(maxsize=None)
+def default_run():
+    """Return the exit status, standard output and standard error of the program without flags."""
+    process = start_default_run()
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def central_difference(function, xs, i, step=1e-5):
+    """Return the slope of function(xs) in xs[i], measured from both sides."""
+    up, down = list(xs), list(xs)
+    up[i] += step
+    down[i] -= step
+    return (function(up) - function(down)) / (2 * step)
+
+
+def numbers(model):
+    """Return the weights of a model as plain floats, by name."""
+    return {
+        name: [[value.data for value in row] for row in matrix]
+        for name, matrix in model.weights.items()
+    }
