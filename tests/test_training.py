@@ -1,0 +1,135 @@
+import gc
+import math
+import random
+import sys
+import unittest
+
+from microgpt import GPT, Value, train
+from tests import benchmark
+from tests.support import TRACE, numbers
+
+
+class Line:
+    """A stand-in for a model: one weight w, and the loss slope * w with the slope for tokens."""
+
+    def __init__(self, w=1.0):
+        self.parameters = [Value(w)]
+
+    def loss(self, slope):
+        return self.parameters[0] * slope
+
+    @property
+    def w(self):
+        return self.parameters[0].data
+
+
+class Adam(unittest.TestCase):
+    def test_two_steps_worked_out_by_hand(self):
+        # Kingma & Ba, Algorithm 1, with beta1 0.85, beta2 0.99, learning rates 0.01 and 0.005,
+        # gradients 2 and -1:
+        # m1 = 0.3, v1 = 0.04; corrected 0.3 / 0.15 = 2 and 0.04 / 0.01 = 4; w = 1 - 0.01 * 2 / 2
+        # m2 = 0.255 - 0.15 = 0.105, v2 = 0.0396 + 0.01 = 0.0496; corrected 0.105 / 0.2775 and
+        # 0.0496 / 0.0199; w = 0.99 - 0.005 * 0.378378 / 1.578753
+        model = Line()
+        training = train(model, [2.0, -1.0].__getitem__, num_steps=2, learning_rate=0.01)
+        self.assertEqual(next(training), 2.0)
+        self.assertAlmostEqual(model.w, 0.99, places=9)
+        self.assertAlmostEqual(next(training), -0.99, places=9)
+        self.assertAlmostEqual(model.w, 0.98880166, places=7)
+
+    def test_the_learning_rate_falls_linearly_to_zero(self):
+        # a gradient that stays the same makes the corrected means its value and its square: then
+        # each step moves by the learning rate
+        model, places = Line(0.0), [0.0]
+        for _ in train(model, lambda step: 3.0, num_steps=4, learning_rate=0.1):
+            places.append(-model.w)
+        moves = [b - a for a, b in zip(places, places[1:])]
+        for move, rate in zip(moves, (0.1, 0.075, 0.05, 0.025)):
+            self.assertAlmostEqual(move, rate, places=7)
+
+    def test_epsilon_keeps_a_gradient_of_zero_from_dividing(self):
+        model = Line()
+        self.assertEqual(len(list(train(model, lambda step: 0.0, num_steps=3))), 3)
+        self.assertEqual(model.w, 1.0)
+
+    def test_epsilon_is_added_to_the_root(self):
+        # 1e-8 / (1e-8 + 1e-8) = 1/2
+        model = Line()
+        next(train(model, lambda step: 1e-8, num_steps=1, learning_rate=0.1))
+        self.assertAlmostEqual(model.w, 0.95, places=9)
+
+    def test_a_step_takes_over_no_gradient_from_before(self):
+        model = Line()
+        training = train(model, lambda step: 3.0, num_steps=3)
+        for _ in range(2):
+            model.loss(1e9).backward()
+            next(training)
+            self.assertEqual(model.parameters[0].grad, 3.0)
+
+
+class Training(unittest.TestCase):
+    def test_the_losses_of_other_shapes_and_seeds_are_those_of_one_node_an_operation(self):
+        for sizes in (
+            {"n_layer": 1, "n_embd": 8, "n_head": 2, "block_size": 3, "seed": 1},
+            {"n_layer": 3, "n_embd": 6, "n_head": 6, "block_size": 5, "seed": 2},
+            {"n_layer": 2, "n_embd": 10, "n_head": 1, "block_size": 20, "seed": -3},
+        ):
+            with self.subTest(sizes):
+                ours, _ = benchmark.losses("microgpt", 6, **sizes)
+                theirs, _ = benchmark.losses("textbook", 6, **sizes)
+                for a, b in zip(ours, theirs):
+                    self.assertAlmostEqual(a, b, places=9)
+
+    def test_training_by_hand_has_the_losses_of_the_trace(self):
+        losses, _ = benchmark.losses("by hand")
+        for loss, expected in zip((next(losses) for _ in range(100)), TRACE["default"]["losses"]):
+            self.assertAlmostEqual(loss, expected, delta=0.00005001)
+
+    def test_learning_rate_one_goes_on(self):
+        model, draw = benchmark.setting()
+        losses = list(train(model, draw, num_steps=60, learning_rate=1.0))
+        self.assertEqual(len(losses), 60)
+        self.assertGreater(max(losses), 100)  # -log of a probability that a float rounds to 0
+        self.assertTrue(all(map(math.isfinite, losses)))
+
+    def test_a_loss_that_is_not_finite_ends_training_before_it_reaches_the_weights(self):
+        model = GPT(3, rng=random.Random(0))
+        model.parameters[0].data = math.inf
+        before = numbers(model)
+        with self.assertRaisesRegex(FloatingPointError, "smaller learning rate"):
+            next(train(model, lambda step: [0, 1]))
+        self.assertEqual(numbers(model), before)
+
+    def test_twelve_layers_train(self):
+        model = GPT(3, n_layer=12, n_embd=4, n_head=2, rng=random.Random(0))
+        first, *_, last = train(model, lambda step: [0, 1, 2, 0, 1], num_steps=15)
+        self.assertLess(last, first)
+
+    def test_nothing_happens_before_the_first_loss_is_asked_for(self):
+        train(None, None)
+
+    def test_the_collector_is_left_as_it_was(self):
+        for enable in (gc.enable, gc.disable):
+            enable()
+            was = gc.isenabled()
+            try:
+                next(train(Line(), lambda step: 1.0))
+                self.assertEqual(gc.isenabled(), was)
+                with self.assertRaises(ZeroDivisionError):
+                    next(train(Line(), lambda step: 1 / 0))
+                self.assertEqual(gc.isenabled(), was)
+                with self.assertRaises(TypeError):
+                    next(train(Line(), lambda step: None))
+                self.assertEqual(gc.isenabled(), was)
+            finally:
+                gc.enable()
+
+    @unittest.skipUnless(sys.implementation.name == "cpython", "counts references")
+    def test_the_graph_of_a_step_is_gone_when_its_loss_is_yielded(self):
+        model, draw = benchmark.setting(n_embd=4, n_head=1)
+        training = train(model, draw)
+        next(training)
+        values = sum(isinstance(x, Value) for x in gc.get_objects())
+        for _ in range(3):
+            next(training)
+        self.assertEqual(sum(isinstance(x, Value) for x in gc.get_objects()), values)
