@@ -29,8 +29,8 @@ from pathlib import Path
 # %% 1. Data: from text to token ids
 #
 # A model computes with numbers, so each character of the text gets one, its token id. One more
-# token, BOS ("beginning of sequence"), stands at both ends of a document: from it the model predicts
-# the first character, and by predicting it again the model says that the document is over.
+# token, BOS ("beginning of sequence"), stands at both ends of a document: from it the model
+# predicts the first character, and by predicting it again it says that the document is over.
 
 
 def read_documents(path: Path) -> list[str]:
@@ -257,9 +257,8 @@ class GPT:
     def attention(self, i: int, x, keys: list, values: list) -> list[Value]:
         """Return what layer i gathers for x from the tokens so far, with x as the last of them.
 
-        A token's query says what it looks for, its key what it can be found by, its value what is
-        gathered then. Each head does this in its own part of the vectors. Later tokens need no
-        mask: they are not in the lists yet.
+        A query says what a token looks for, a key what it can be found by, a value what it gives.
+        Each head has its part of them. No mask is needed: later tokens are not in the lists yet.
         """
         scale = Value(self.head_dim**-0.5)  # else the scores would grow with head_dim
         query = [q * scale for q in linear(x, self.weights[f"layer{i}.attn_wq"])]
