@@ -18,6 +18,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from pathlib import Path
 
 def read_documents(path: Path) -> list[str]:
     """Return the lines of a text, stripped, without empty ones; ValueError if there are none."""
-    wanted = "it must be UTF-8 text, one document per line; names.txt comes with microgpt.py"
+    wanted = "give a UTF-8 text, one document per line; names.txt comes with microgpt.py: copy it"
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeError) as error:
@@ -328,12 +329,13 @@ def train(model: GPT, draw, num_steps=1000, learning_rate=0.01, betas=(0.85, 0.9
     The learning rate falls linearly. Raises FloatingPointError, before the step's update, if the
     loss is infinite or not a number.
     """
-    beta1, beta2 = betas
+    (beta1, beta2), sqrt = betas, math.sqrt
+    rest1, rest2 = 1 - beta1, 1 - beta2
     parameters = model.parameters
     means, squares = [0.0] * len(parameters), [0.0] * len(parameters)
+    for p in parameters:
+        p.grad = 0.0
     for step in range(num_steps):
-        for p in parameters:
-            p.grad = 0.0
         loss = forward_backward(model, draw(step))
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}: try a smaller learning rate")
@@ -342,9 +344,10 @@ def train(model: GPT, draw, num_steps=1000, learning_rate=0.01, betas=(0.85, 0.9
         rate = learning_rate * (1 - step / num_steps) / bias1
         for i, p in enumerate(parameters):
             grad = p.grad
-            means[i] = mean = beta1 * means[i] + (1 - beta1) * grad
-            squares[i] = square = beta2 * squares[i] + (1 - beta2) * grad * grad
-            p.data -= rate * mean / (math.sqrt(square / bias2) + epsilon)
+            means[i] = mean = beta1 * means[i] + rest1 * grad
+            squares[i] = square = beta2 * squares[i] + rest2 * grad * grad
+            p.data -= rate * mean / (sqrt(square / bias2) + epsilon)
+            p.grad = 0.0
         yield loss
 
 
@@ -480,12 +483,13 @@ def show(training, num_steps: int) -> list[float]:
     """
     losses, interrupts, shown, start = [], [], 0.0, time.perf_counter()
     rewrite = sys.stdout.isatty() or "ipykernel" in sys.modules
+    is_main_thread = threading.current_thread() is threading.main_thread()  # Ctrl-C goes there
 
     def on_ctrl_c(*_):
         interrupts.append(True)
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, on_ctrl_c)
+    before = is_main_thread and signal.signal(signal.SIGINT, on_ctrl_c)
     try:
         for step, loss in enumerate(training, 1):
             losses.append(loss)
@@ -497,12 +501,13 @@ def show(training, num_steps: int) -> list[float]:
                 minutes, seconds = divmod(round((num_steps - step) / speed), 60)
                 line += f" {sum(recent) / len(recent):.4f} | {speed:.1f} steps/s"
                 line += f" | {minutes}:{seconds:02d} left"
-                columns = shutil.get_terminal_size().columns - 1
+                columns = shutil.get_terminal_size().columns - 3  # leaves room for a ^C
                 print("\r" + line[:columns].ljust(columns), end="", flush=True)
             if interrupts:
                 break
     finally:
-        signal.signal(signal.SIGINT, before)
+        if is_main_thread:
+            signal.signal(signal.SIGINT, before)
         print(end="\n" if shown else "")
     return losses
 

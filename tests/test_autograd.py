@@ -23,6 +23,7 @@ OPERATIONS = [
     ("2 * a", lambda a, b: 2 * a, (1.5, -2.0)),
     ("a / 2", lambda a, b: a / 2, (1.5, -2.0)),
     ("2 / a", lambda a, b: 2 / a, (1.5, -2.0)),
+    ("a ** b below 1", lambda a, b: a**b, (0.5, 2.0)),
     ("a ** 3", lambda a, b: a**3, (-1.5, -2.0)),
     ("a ** -0.5", lambda a, b: a**-0.5, (1.5, -2.0)),
     ("a ** 0", lambda a, b: a**0, (1.5, -2.0)),

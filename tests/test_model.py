@@ -70,6 +70,13 @@ class Pieces(unittest.TestCase):
             self.assertAlmostEqual(value.grad, slope, places=8)
             self.assertAlmostEqual(value.grad, share.data, places=12)
 
+    def test_logsumexp_does_not_mind_that_a_list_is_changed_afterwards(self):
+        x = values([0.0, 0.0])
+        first, result = x[0], logsumexp(x)
+        x[0] = Value(9.0)
+        result.backward()
+        self.assertEqual((first.grad, x[0].grad), (0.5, 0.0))
+
     def test_cross_entropy_is_minus_the_log_of_the_probability(self):
         loss = cross_entropy(values([math.log(1.0), math.log(3.0)]), 1)
         self.assertAlmostEqual(loss.data, -math.log(0.75))

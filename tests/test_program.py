@@ -1,3 +1,4 @@
+import inspect
 import os
 import re
 import shutil
@@ -98,8 +99,23 @@ class ThreeWaysIn(unittest.TestCase):
         process = start("-c", "import microgpt")
         self.assertEqual(process.communicate(), ("", ""))
 
+    def test_from_python_the_defaults_are_those_of_the_command(self):
+        flags = vars(microgpt.parse([]))
+        for function in (microgpt.GPT, microgpt.train, microgpt.sample):
+            for name, parameter in inspect.signature(function).parameters.items():
+                if name in flags:
+                    self.assertEqual(parameter.default, flags[name], f"{name} of {function}")
+
+    def test_in_a_thread_of_another_program(self):
+        flags = ["--num_steps", "2", "--num_samples", "1", "--val_fraction", "0"]
+        code = "import microgpt, threading; "
+        code += f"threading.Thread(target=microgpt.main, args=({flags!r},)).start()"
+        out, err = start("-c", code).communicate()
+        self.assertEqual((len(losses(out)), len(samples(out)), err), (2, 1, ""))
+
     def test_in_a_notebook_mistakes_are_value_errors_in_the_words_of_the_command(self):
-        for flags in (["--n_head", "3"], ["--num_steps", "x"], ["--data", "no.txt"], ["--no"]):
+        bad = (["--n_head", "3"], ["--num_steps", "x"], ["--data", "no.txt"], ["--no"])
+        for flags in bad:
             with self.subTest(flags), self.assertRaises(ValueError) as caught:
                 microgpt.main(flags)
             self.assertEqual(run(*flags)[2], f"microgpt.py: error: {caught.exception}\n")
@@ -205,7 +221,7 @@ class Terminal(unittest.TestCase):
             form = r"step +\d+ / +200 \| loss \d\.\d{4} \| \d+\.\d steps/s \| \d+:\d\d left"
             self.assertRegex(part, f"^{form}$")
         self.assertRegex(shown[-1], r"^step  200 / .* 0:00 left$")
-        self.assertTrue(all(len(part) == 79 for part in line.split("\r")[1:]))
+        self.assertEqual({len(part) for part in line.split("\r")[1:]}, {77})
 
     def test_a_narrow_terminal_does_not_wrap(self):
         for columns in (30, 5):

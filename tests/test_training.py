@@ -4,7 +4,7 @@ import random
 import sys
 import unittest
 
-from microgpt import GPT, Value, train
+from microgpt import GPT, Tokenizer, Value, evaluate, sample, train
 from tests import benchmark
 from tests.support import TRACE, numbers
 
@@ -58,13 +58,16 @@ class Adam(unittest.TestCase):
         next(train(model, lambda step: 1e-8, num_steps=1, learning_rate=0.1))
         self.assertAlmostEqual(model.w, 0.95, places=9)
 
-    def test_a_step_takes_over_no_gradient_from_before(self):
-        model = Line()
-        training = train(model, lambda step: 3.0, num_steps=3)
-        for _ in range(2):
-            model.loss(1e9).backward()
-            next(training)
-            self.assertEqual(model.parameters[0].grad, 3.0)
+    def test_no_gradient_is_taken_over_from_before_or_from_the_last_step(self):
+        model, seen = Line(), []
+
+        def draw(step):
+            seen.append(model.parameters[0].grad)
+            return 3.0
+
+        model.loss(1e9).backward()
+        list(train(model, draw, num_steps=3))
+        self.assertEqual(seen, [0.0, 0.0, 0.0])
 
 
 class Training(unittest.TestCase):
@@ -123,6 +126,26 @@ class Training(unittest.TestCase):
                 self.assertEqual(gc.isenabled(), was)
             finally:
                 gc.enable()
+
+    def test_the_collector_rests_while_graphs_are_built_except_on_pypy_which_needs_it(self):
+        collecting = []
+
+        class Watched(GPT):
+            def forward(self, token, cache):
+                collecting.append(gc.isenabled())
+                return super().forward(token, cache)
+
+        tokenizer = Tokenizer(["a"])
+        model = Watched(tokenizer.vocab_size, n_embd=1, n_head=1, rng=random.Random(0))
+        for use in (
+            lambda: next(train(model, lambda step: [0, 1])),
+            lambda: evaluate(model, [[0, 1]]),
+            lambda: sample(model, tokenizer),
+        ):
+            use()
+            self.assertEqual(set(collecting), {sys.implementation.name == "pypy"})
+            self.assertTrue(gc.isenabled())
+            collecting.clear()
 
     @unittest.skipUnless(sys.implementation.name == "cpython", "counts references")
     def test_the_graph_of_a_step_is_gone_when_its_loss_is_yielded(self):
