@@ -3,15 +3,16 @@
     python microgpt.py --num_steps 1000
 
 A GPT ("generative pre-trained transformer") is a function with thousands of numbers in it, its
-weights. It reads the start of a text and gives each token that may come next a score, its logit.
-The loss says how badly it scored what really came; the gradients of the loss say how to change the
-weights for the better. Six chapters, each built on those above it, show all of that. Left out is
-what the idea can do without: tensors, GPUs, subword tokens, dropout. Each chapter, from one `# %%`
-to the next, is also a cell of a notebook.
+weights. It reads the start of a text and gives each token, here a character, that may come next a
+score, its logit. The loss says how badly it scored what really came; the gradients of the loss say
+how to change the weights for the better. Six chapters, each built on those above it, show all of
+that. Left out is what only makes it faster or larger: tensors, GPUs, tokens of several characters.
+Each chapter, from one `# %%` to the next, is also a cell of a notebook.
 """
 
 import argparse
 import gc
+import json
 import math
 import os
 import random
@@ -21,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from operator import attrgetter, mul
@@ -29,74 +30,95 @@ from pathlib import Path
 
 # %% 1. Data: from text to token ids
 #
-# A model computes with numbers, so each character of the text gets one, its token id. One more
-# token, BOS ("beginning of sequence"), stands at both ends of a document: from it the model
-# predicts the first character, and by predicting it again it says that the document is over.
+# A model computes with numbers, so each character gets one, its token id. A document is a line of
+# the text, such as a name. One more token, BOS ("beginning of sequence"), stands before and after
+# it: from BOS the model predicts the first character, and by predicting BOS it says that the
+# document is over. Or the text is one stream, out of which training takes windows, random slices.
 
 
-def read_documents(path: Path) -> list[str]:
-    """Return the lines of a text, stripped, without empty ones; ValueError if there are none."""
-    wanted = "give a UTF-8 text, one document per line; names.txt comes with microgpt.py: copy it"
+def read_text(path: Path) -> str:
+    """Return the text of a file; ValueError if that cannot be read, or is blank."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text or not text.strip():
+            raise ValueError("binary" if "\0" in text else "blank")
+    except (OSError, ValueError) as error:
+        wanted = "give a UTF-8 text; names.txt, a name a line, comes with microgpt.py: copy it"
         raise ValueError(f"cannot read {str(path)!r} ({error}): {wanted}") from None
-    docs = [line.strip() for line in lines if line.strip()]
-    if not docs:
-        raise ValueError(f"{str(path)!r} is empty: {wanted}")
-    return docs
+    return text
 
 
-def split(docs: list, val_fraction: float) -> tuple[list, list]:
-    """Return the documents to train on, and the tail held out to validate (val) the model with."""
-    num_train = len(docs) - int(len(docs) * val_fraction)
-    return docs[:num_train], docs[num_train:]
+def split_documents(text: str) -> list[str]:
+    """Return the lines of a text, stripped, without empty ones."""
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 class Tokenizer:
-    """Turns characters into token ids and back: 0, 1, 2, ... in sorted order, and BOS last."""
+    """Gives each character a token id: 0, 1, 2, ... in sorted order. BOS has the last one."""
 
-    def __init__(self, docs: list[str]):
+    def __init__(self, docs, is_stream=False):
         self.chars = sorted(set().union(*docs))
         self.ids = {char: i for i, char in enumerate(self.chars)}
-        self.bos, self.vocab_size = len(self.chars), len(self.chars) + 1
+        self.ends = [] if is_stream else [len(self.chars)]  # what stands at both ends: BOS
+        self.vocab_size = len(self.chars) + len(self.ends)
 
     def encode(self, doc: str) -> list[int]:
-        """Return BOS, the ids of the characters, BOS."""
-        return [self.bos, *[self.ids[char] for char in doc], self.bos]
+        """Return the ids of the characters between the ends; ValueError if one has no id."""
+        try:
+            return self.ends + [self.ids[char] for char in doc] + self.ends
+        except KeyError:
+            unknown, known = "".join(sorted({*doc} - {*self.chars})), "".join(self.chars)
+            raise ValueError(f"{unknown!r} is not in the alphabet, which is {known!r}") from None
 
     def decode(self, tokens: list[int]) -> str:
         """Return the characters of the tokens; there must be no BOS among them."""
         return "".join([self.chars[token] for token in tokens])
 
 
-def draw_in_turn(docs: list[str], tokenizer: Tokenizer, step: int) -> list[int]:
-    """Return the tokens of a step's document: one after the other, and round again."""
-    return tokenizer.encode(docs[step % len(docs)])
+def split(items: list, val_fraction: float) -> tuple[list, list]:
+    """Return what to train on, and the tail that is held out to validate (val) the model with."""
+    num_train = len(items) - int(len(items) * val_fraction)
+    return items[:num_train], items[num_train:]
+
+
+def draw_document(documents: list[list[int]], i: int) -> list[int]:
+    """Return the tokens of example i: one document after the other, and from the start again."""
+    return documents[i % len(documents)]
+
+
+def draw_window(stream: list[int], block_size: int, rng, i: int) -> list[int]:
+    """Return block_size + 1 tokens from a random place in the stream, whichever example i is."""
+    start = rng.randrange(len(stream) - block_size)
+    return stream[start : start + block_size + 1]
+
+
+def cut_windows(stream: list[int], block_size: int) -> list[list[int]]:
+    """Return the stream as windows; neighbours share a token, so that each is predicted once."""
+    return [stream[i : i + block_size + 1] for i in range(0, len(stream) - 1, block_size)]
 
 
 # %% 2. Autograd: numbers that know what they were computed from
 #
 # Training asks of each weight: if it grew by a little, how many times that little would the loss
-# grow? This is d(loss)/d(weight), the gradient of the weight. No operation on the way from there to
-# the loss knows it, but each knows its local gradients, the partial derivatives of its result. The
-# chain rule joins them: multiply along every path from the loss to the weight, and add the paths.
+# grow? This is d(loss)/d(weight), the gradient of the weight. No single operation knows it, but
+# each knows its local gradients, the derivatives of its own result by its own inputs. The chain
+# rule joins them: multiply along every path from the loss to the weight, and add up the paths.
 
 serials = count()
 sumprod = getattr(math, "sumprod", lambda p, q: sum(map(mul, p, q)))  # in math since Python 3.12
 
 
 class Value:
-    """A number (data), what it was computed from (edges), its gradient (grad) after backward().
+    """A number (data), what it was computed from (sources), its gradient (grad) after backward().
 
-    Values are the nodes of a graph. An edge is a pair (inputs, local_grads), two sequences in which
-    local_grads[i] is d(data)/d(inputs[i]). A value that is given, like a weight, has none: a leaf.
+    Values are the nodes of a graph. A source is a pair (inputs, local_grads), sequences such that
+    local_grads[i] is d(data)/d(inputs[i]). A value that was not computed, like a weight, is a leaf.
     """
 
-    __slots__ = ("data", "grad", "edges", "serial")
+    __slots__ = ("data", "grad", "sources", "serial")  # no others: saves memory
 
-    def __init__(self, data: float, *edges: tuple):
-        self.data, self.grad, self.edges = data, 0.0, edges
+    def __init__(self, data: float, *sources: tuple):
+        self.data, self.grad, self.sources = data, 0.0, sources
         self.serial = next(serials)  # larger than those of the inputs, which were there before
 
     def __repr__(self):
@@ -118,7 +140,7 @@ class Value:
     def __pow__(self, other):
         other = other if isinstance(other, Value) else Value(other)
         a, b, power = self.data, other.data, math.pow(self.data, other.data)
-        by_a = b * math.pow(a, b - 1) if b else 0.0
+        by_a = b * math.pow(a, b - 1) if b else 0.0  # and by b: a**b * log(a)
         by_b = power * math.log(a) if a > 0 else (math.nan if a else 0.0)  # nan: not defined
         return Value(power, ((self, other), (by_a, by_b)))
 
@@ -139,7 +161,7 @@ class Value:
 
     def __neg__(self): return self * -1.0
     def __sub__(self, other): return self + -other
-    def __radd__(self, other): return self + other
+    def __radd__(self, other): return self + other  # for 1 + value: the number is on the left
     def __rsub__(self, other): return -self + other
     def __rmul__(self, other): return self * other
     def __rtruediv__(self, other): return Value(other) / self
@@ -148,25 +170,25 @@ class Value:
     def backward(self) -> None:
         """Set the grad of every value that this one was computed from to d(this)/d(that value).
 
-        A leaf adds it to the grad it has, so that the gradients of several calls add up.
+        A leaf adds it to the grad that it has, so that the gradients of several calls add up.
         """
         computed, found, seen = [self], {self}, set()
-        for node in computed:  # grows on the way, to all the computed values behind this one
-            for inputs, _ in node.edges:
-                if id(inputs) not in seen:  # many nodes share a tuple of inputs: search it once
+        for node in computed:  # the list grows on the way, until no value behind it is missing
+            for inputs, _ in node.sources:
+                if id(inputs) not in seen:  # many nodes share their inputs: search those once
                     seen.add(id(inputs))
                     for value in inputs:
-                        if value.edges and value not in found:
+                        if value.sources and value not in found:
                             value.grad = 0.0
                             found.add(value)
                             computed.append(value)
-        self.grad = 1.0 if self.edges else self.grad + 1.0
+        self.grad = 1.0 if self.sources else self.grad + 1.0
         # Newest first. What was computed from a value is newer than it, so when its turn comes, its
         # grad is complete. It was added up (+=), since each use of the value is a path of its own.
         for node in sorted(computed, key=attrgetter("serial"), reverse=True):
             grad = node.grad
             if grad:  # else there is nothing to pass on, as behind a ReLU that gave 0
-                for inputs, local_grads in node.edges:
+                for inputs, local_grads in node.sources:
                     for value, local_grad in zip(inputs, local_grads):
                         value.grad += local_grad * grad
 
@@ -174,7 +196,7 @@ class Value:
 def dot(a, b, b_data=()) -> Value:
     """Return a[0] * b[0] + a[1] * b[1] + ... as one node with 2n inputs, instead of 2n - 1 nodes.
 
-    Nodes cost time: most of the program's speed comes from here. b_data: b's numbers, if known.
+    Nodes cost time: most of the program's speed comes from here. b_data: b's numbers, where known.
     """
     a, b = tuple(a), tuple(b)
     if len(a) != len(b):
@@ -186,11 +208,10 @@ def dot(a, b, b_data=()) -> Value:
 
 # %% 3. Model: a token goes in, and the logits of the token after it come out
 #
-# The vectors of n_embd numbers that stand for a token and for its position, its embeddings, are
-# added up. In each layer attention adds to this what it finds in the tokens so far, and an MLP (a
-# "multi-layer perceptron") adds what it makes of that (Vaswani et al., 2017). Unlike GPT-2 (Radford
-# et al., 2019): RMSNorm for LayerNorm, and at the start, not the end; ReLU for GELU; no biases; a
-# matrix of its own, lm_head, for the logits.
+# Two vectors of n_embd numbers, the embeddings of a token and of its position, are added up. Each
+# layer adds to it: attention, what it finds in the tokens so far; an MLP (matrix, ReLU, matrix),
+# what it makes of that (Vaswani et al., 2017). Unlike GPT-2 (Radford et al., 2019): RMSNorm for
+# LayerNorm, first and not last; ReLU for GELU; no biases or scales; a new matrix for the logits.
 
 
 def linear(x, weight) -> list[Value]:
@@ -201,13 +222,13 @@ def linear(x, weight) -> list[Value]:
 
 
 def rmsnorm(x) -> list[Value]:
-    """Return x scaled to a mean square of 1 (Zhang & Sennrich, 2019), so that no layer blows up."""
+    """Return x scaled to a mean square of 1 (Zhang & Sennrich, 2019), to stay in one range."""
     scale = (dot(x, x) / len(x) + 1e-5) ** -0.5  # 1e-5: not to divide by 0
     return [value * scale for value in x]
 
 
 def logsumexp(logits) -> Value:
-    """Return log(exp(logits[0]) + exp(logits[1]) + ...) as a node; its gradient is the softmax."""
+    """Return log(exp(logits[0]) + ...) as one node; its gradients are the softmax, see below."""
     logits = tuple(logits)
     largest = max(logit.data for logit in logits)
     exps = [math.exp(logit.data - largest) for logit in logits]  # none above 1: no overflow
@@ -222,14 +243,14 @@ def softmax(logits) -> list[Value]:
 
 
 def cross_entropy(logits, target: int) -> Value:
-    """Return -log of the target's probability: 0 at probability 1, log(vocab_size) for a guess."""
+    """Return -log of the target's probability: 0 at probability 1, log(n) at 1 / n."""
     return logsumexp(logits) - logits[target]
 
 
 class GPT:
     """A transformer that reads token by token: new_cache(), then forward() for each token.
 
-    weights: matrices by name, as lists of rows. ValueError if the sizes do not go together.
+    weights: matrices, as lists of rows, by name. ValueError if the sizes do not fit together.
     """
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
@@ -238,18 +259,19 @@ class GPT:
             raise ValueError(f"{sizes}: each must be at least 1, and n_embd a multiple of n_head")
         self.n_layer, self.n_embd, self.head_dim = n_layer, n_embd, n_embd // n_head
         self.block_size = block_size  # the context: how many tokens it can look back on
-        n, n_mlp = n_embd, 4 * n_embd
+
+        def matrix(rows, columns=n_embd):
+            return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
+
         # w: weights; te, pe: token and position embedding; lm: language model; fc: fully connected
-        shapes = {"wte": (vocab_size, n), "wpe": (block_size, n), "lm_head": (vocab_size, n)}
+        rows = {"wte": vocab_size, "wpe": block_size, "lm_head": vocab_size}
+        self.weights = {name: matrix(rows[name]) for name in rows}
         for i in range(n_layer):
             for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo"):
-                shapes[f"layer{i}.{name}"] = (n, n)
-            shapes |= {f"layer{i}.mlp_fc1": (n_mlp, n), f"layer{i}.mlp_fc2": (n, n_mlp)}
-        self.weights = {
-            name: [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
-            for name, (rows, columns) in shapes.items()
-        }
-        self.parameters = [p for matrix in self.weights.values() for row in matrix for p in row]
+                self.weights[f"layer{i}.{name}"] = matrix(n_embd)
+            self.weights[f"layer{i}.mlp_fc1"] = matrix(4 * n_embd)
+            self.weights[f"layer{i}.mlp_fc2"] = matrix(n_embd, 4 * n_embd)
+        self.parameters = [p for rows in self.weights.values() for row in rows for p in row]
 
     def new_cache(self) -> list:
         """Return an empty memory for a document: for each layer a list of keys, one of values."""
@@ -259,18 +281,18 @@ class GPT:
         """Return what layer i gathers for x from the tokens so far, with x as the last of them.
 
         A query says what a token looks for, a key what it can be found by, a value what it gives.
-        Each head has its part of them. No mask is needed: later tokens are not in the lists yet.
+        Each head has a part of them. Later tokens need no mask: they are not in the lists yet.
         """
-        scale = Value(self.head_dim**-0.5)  # else the scores would grow with head_dim
+        scale = Value(self.head_dim**-0.5)  # else scores grow with head_dim, and one token wins
         query = [q * scale for q in linear(x, self.weights[f"layer{i}.attn_wq"])]
         keys.append(linear(x, self.weights[f"layer{i}.attn_wk"]))
         values.append(linear(x, self.weights[f"layer{i}.attn_wv"]))
         gathered = []
         for start in range(0, self.n_embd, self.head_dim):
             head = slice(start, start + self.head_dim)
-            scores = linear(query[head], [key[head] for key in keys])  # one for each token
+            scores = linear(query[head], [key[head] for key in keys])  # query times each key
             columns = zip(*[value[head] for value in values])
-            gathered += linear(softmax(scores), columns)  # the mean of the values, so weighted
+            gathered += linear(softmax(scores), columns)  # the mean of the values, weighted
         return linear(gathered, self.weights[f"layer{i}.attn_wo"])
 
     def forward(self, token: int, cache: list) -> list[Value]:
@@ -296,179 +318,349 @@ class GPT:
 
 # %% 4. Training: a little less loss with every step
 #
-# A step takes a document, computes its loss and the gradients, and moves each weight a little
-# against its gradient. How far is up to the optimizer, Adam (Kingma & Ba, 2015, Algorithm 1): by
-# the learning rate times mean / sqrt(square), of running means of the gradient and of its square.
-# Where the gradients agree from step to step, that ratio is near 1 or -1; if not, it is nearer 0.
+# A step takes a batch of examples, computes their mean loss and its gradients, and moves each
+# weight a little against its gradient. How far is up to the optimizer, Adam (Kingma & Ba, 2015,
+# Algorithm 1). It keeps two running means, the moments: of the gradient (mean), and of its square
+# (square). A weight moves by learning rate * mean / sqrt(square): the ratio is near 1 or -1 where
+# the gradients agree from step to step, and nearer 0 where not. The learning rate falls on the way.
+
+SCHEDULES = {  # what is left of the learning rate when a part of the way is done, from 0 to 1
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: 0.55 + 0.45 * math.cos(math.pi * done),  # half a wave, from 1 to 0.1
+    "constant": lambda done: 1.0,
+}
 
 
-@contextmanager
-def without_cycle_search():
-    """Pause Python's search for reference cycles: graphs have none. Saves a tenth of a step."""
-    pause = gc.isenabled() and sys.implementation.name == "cpython"  # PyPy frees nothing without
-    if pause:
+def schedule(step: int, num_steps: int, lr_schedule="linear", warmup_steps=0) -> float:
+    """Return the factor on the learning rate: it rises to 1 at step warmup_steps, then falls."""
+    warmth = min(1.0, (step + 1) / (warmup_steps + 1))
+    done = max(0, step - warmup_steps) / max(1, num_steps - warmup_steps)
+    return warmth * SCHEDULES[lr_schedule](min(1.0, done))
+
+
+def forward_backward(model: GPT, tokens: list[int], batch_size=1) -> float:
+    """Return what an example adds to the mean loss of its batch; add its gradients to each grad."""
+    # Python's search for reference cycles rests: graphs have none. That saves a tenth of a step.
+    rests = gc.isenabled() and sys.implementation.name == "cpython"  # PyPy needs it
+    if rests:
         gc.disable()
     try:
-        yield
+        loss = model.loss(tokens) / batch_size
+        loss.backward()
+        return loss.data  # only the number: the graph is let go before the next one is built
     finally:
-        if pause:
+        if rests:
             gc.enable()
 
 
-@without_cycle_search()
-def forward_backward(model: GPT, tokens: list[int]) -> float:
-    """Return the loss of the tokens, and add its gradients to the grad of the weights."""
-    loss = model.loss(tokens)
-    loss.backward()
-    return loss.data  # only the number: the graph is let go before the next one is built
+def train(
+    model: GPT, draw, num_steps=1000, batch_size=1, learning_rate=0.01, lr_schedule="linear",
+    warmup_steps=0, weight_decay=0.0, betas=(0.85, 0.99), epsilon=1e-8, step=0, moments=None,
+):  # fmt: skip
+    """Train on the tokens that draw(0), draw(1), ... return, and yield the loss of each step.
 
-
-def train(model: GPT, draw, num_steps=1000, learning_rate=0.01, betas=(0.85, 0.99), epsilon=1e-8):
-    """Train on the tokens that draw(step) returns, step by step, and yield the loss of each.
-
-    The learning rate falls linearly. Raises FloatingPointError, before the step's update, if the
-    loss is infinite or not a number.
+    betas: the part of a running mean that a step keeps. To go on with earlier training, pass its
+    step and its moments, two lists, which change in place. FloatingPointError, before a step's
+    update, if the loss is infinite or not a number.
     """
-    (beta1, beta2), sqrt = betas, math.sqrt
+    (beta1, beta2), parameters, sqrt = betas, model.parameters, math.sqrt
     rest1, rest2 = 1 - beta1, 1 - beta2
-    parameters = model.parameters
-    means, squares = [0.0] * len(parameters), [0.0] * len(parameters)
+    means, squares = moments or [[0.0] * len(parameters), [0.0] * len(parameters)]
     for p in parameters:
         p.grad = 0.0
-    for step in range(num_steps):
-        loss = forward_backward(model, draw(step))
+    for step in range(step, num_steps):
+        batch = range(step * batch_size, (step + 1) * batch_size)
+        loss = sum(forward_backward(model, draw(i), batch_size) for i in batch)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}: try a smaller learning rate")
+        rate = learning_rate * schedule(step, num_steps, lr_schedule, warmup_steps)
+        keep = 1 - rate * weight_decay  # below 1, Adam is AdamW (Loshchilov & Hutter, 2019)
         # The running means start at 0, so the first ones are too small; this makes up for it.
         bias1, bias2 = 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1)
-        rate = learning_rate * (1 - step / num_steps) / bias1
+        rate /= bias1
         for i, p in enumerate(parameters):
             grad = p.grad
             means[i] = mean = beta1 * means[i] + rest1 * grad
             squares[i] = square = beta2 * squares[i] + rest2 * grad * grad
-            p.data -= rate * mean / (sqrt(square / bias2) + epsilon)
+            p.data = keep * p.data - rate * mean / (sqrt(square / bias2) + epsilon)
             p.grad = 0.0
         yield loss
 
 
 # %% 5. Sampling and evaluation: what has the model learned?
 #
-# To write a document, draw a token by the model's logits, feed it back in, and go on until BOS
-# comes. To grade the model, take its loss on documents that were held out of the training.
+# To write, draw a token by the model's logits, feed it back in, and go on until BOS comes or the
+# text is long enough. To grade the model, take its loss on text that was held out of the training.
 
 
-@without_cycle_search()
-def sample(model: GPT, tokenizer: Tokenizer, rng=random, temperature=0.5) -> str:
-    """Return a new document of at most block_size characters.
+def sample(
+    model: GPT, tokenizer: Tokenizer, rng=random, temperature=0.5, top_k=0, prompt="",
+    max_new_tokens=None,
+) -> str:  # fmt: skip
+    """Return the prompt with up to max_new_tokens (None: block_size) characters that follow it.
 
     Logits are divided by the temperature: at 1, tokens come with the model's own probabilities; the
-    lower it is, the more the likely ones are preferred; at 0, the likeliest always comes.
+    lower it is, the more the likely ones are preferred; at 0, the likeliest always comes. Only the
+    top_k likeliest can come (0: all). ValueError for a prompt outside the alphabet.
     """
-    cache, token, tokens = model.new_cache(), tokenizer.bos, []
-    while len(tokens) < model.block_size:
-        logits = [logit.data for logit in model.forward(token, cache)]
-        largest = max(logits)
+    tokens = tokenizer.encode(prompt)[: len(tokenizer.ends) + len(prompt)]  # without a BOS after it
+    tokens = tokens or [tokenizer.ids.get("\n", 0)]  # without BOS, it starts after a line end
+    cache, start = model.new_cache(), len(tokens)
+    for _ in range(model.block_size if max_new_tokens is None else max_new_tokens):
+        if len(tokens) > model.block_size:  # the window slides: each token in it has a new position
+            cache = model.new_cache()
+        for token in tokens[-model.block_size :][len(cache[0][0]) :]:  # what is not in the cache
+            logits = [logit.data for logit in model.forward(token, cache)]
+        largest, least = max(logits), sorted(logits)[-top_k:][0]  # from -0 on is all
         if temperature == 0:
             token = logits.index(largest)
         else:
-            odds = [math.exp((logit - largest) / temperature) for logit in logits]
-            token = rng.choices(range(len(logits)), odds)[0]
-        if token == tokenizer.bos:
+            odds = [math.exp((x - largest) / temperature) if x >= least else 0.0 for x in logits]
+            token = rng.choices(range(len(odds)), odds)[0]
+        if token in tokenizer.ends:
             break
         tokens.append(token)
-    return tokenizer.decode(tokens)
+    return prompt + tokenizer.decode(tokens[start:])
 
 
-@without_cycle_search()
 def evaluate(model: GPT, documents: list[list[int]]) -> float:
-    """Return the mean loss of a prediction, over the first block_size of each list of tokens."""
+    """Return the mean loss of the first block_size predictions in each of the lists of tokens."""
     sizes = [min(len(tokens) - 1, model.block_size) for tokens in documents]
     losses = [model.loss(tokens).data * size for tokens, size in zip(documents, sizes)]
     return sum(losses) / sum(sizes)
 
 
-def evaluate_bigrams(train_documents, documents, vocab_size: int, block_size: int) -> float:
-    """Return that of a table that has counted in train_documents which token follows which."""
+def evaluate_bigrams(train_documents, documents, vocab_size: int) -> float:
+    """Return the same of a table that counts in train_documents which token follows which."""
     follows = Counter(pair for tokens in train_documents for pair in zip(tokens, tokens[1:]))
-    totals = Counter()
-    for (first, _), times in follows.items():
-        totals[first] += times
-    pairs = [pair for tokens in documents for pair in list(zip(tokens, tokens[1:]))[:block_size]]
+    totals = Counter(token for tokens in train_documents for token in tokens[:-1])
+    pairs = [pair for tokens in documents for pair in zip(tokens, tokens[1:])]
     # each pair counts once more than it was seen, so that none is impossible
     losses = [math.log((totals[a] + vocab_size) / (follows[a, b] + 1)) for a, b in pairs]
     return sum(losses) / len(losses)
 
 
-# %% 6. Running it: arguments, progress, the main program
+# %% 6. Running it: arguments, checkpoints, progress, the main program
 #
-# Nothing above prints, or knows of a command line. Here it becomes a program, for a terminal, a
-# pipe, a file or a notebook.
+# Nothing above prints, or knows of a command line or of checkpoints. Here it becomes a program, for
+# a terminal, a pipe, a file or a notebook. What comes from outside is checked before it is used.
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises ValueError for a bad argument, where argparse alone would end the program."""
-
-    def error(self, message):
-        raise ValueError(message)
-
-
-def number(kind, accepts, wanted: str, text: str):
-    """Return an argument's text as a number; ArgumentTypeError if it is not what is wanted."""
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not accepts(value):
-        raise argparse.ArgumentTypeError(f"{wanted} is needed, not {text!r}")
-    return value
+def number(kind, low, below, text: str):
+    """Return an argument's text as a number; ArgumentTypeError if it is not one of those wanted."""
+    with suppress(ValueError):
+        if low <= kind(text) < below:
+            return kind(text)
+    ends = f"from {low:,} " + (f"to below {below:,}" if below < math.inf else "up")
+    wanted = "whole number" if kind is int else "number"
+    raise argparse.ArgumentTypeError(f"a {wanted} {ends} is needed, not {text!r}")
 
 
 def parse(argv) -> argparse.Namespace:
-    """Return the arguments by name; ValueError says in one line what is wrong with one."""
-    whole = partial(number, int, lambda n: n == n, "a whole number")
-    amount = partial(number, int, lambda n: n >= 0, "a whole number from 0 up")
-    size = partial(number, int, lambda n: n >= 1, "a whole number from 1 up")
-    scale = partial(number, float, lambda x: 0 <= x < math.inf, "a number from 0 up")
-    rate = partial(number, float, lambda x: 0 < x < math.inf, "a number above 0")
-    part = partial(number, float, lambda x: 0 <= x < 1, "a number from 0 up to, but not, 1")
+    """Return the flags, given or by default; ValueError says in one line what is wrong."""
+
+    def fail(message):
+        raise ValueError(message)
+
+    whole = partial(number, int, -(10**12), 10**12)
+    natural, size = partial(number, int, 0, 10**12), partial(number, int, 1, 10**12)
+    amount, rate = partial(number, float, 0, math.inf), partial(number, float, 1e-12, math.inf)
+    part = partial(number, float, 0, 1)
     here = Path(__file__).parent if "__file__" in globals() else Path()
-    groups = {
-        "data": [
-            ("data", Path, here / "names.txt", "text file, one document per line"),
-            ("val_fraction", part, 0.1, "part of the documents to hold out for the val loss"),
-        ],
-        "model": [
-            ("n_layer", size, 1, "number of layers"),
-            ("n_embd", size, 16, "size of an embedding, a multiple of n_head"),
-            ("n_head", size, 4, "number of attention heads in a layer"),
-            ("block_size", size, 16, "longest context, in tokens"),
-        ],
-        "training": [
-            ("num_steps", amount, 1000, "number of steps, each on one document"),
-            ("learning_rate", rate, 0.01, "learning rate of the first step, then falling to 0"),
-            ("seed", whole, 42, "seed of the random numbers"),
-        ],
-        "sampling": [
-            ("num_samples", amount, 20, "number of documents to write"),
-            ("temperature", scale, 0.5, "how bold: 1 is as the model says, 0 always the likeliest"),
-        ],
-    }
-    parser = Parser(prog="microgpt.py", description=__doc__.split("\n")[0], allow_abbrev=False)
-    for title, flags in groups.items():
-        group = parser.add_argument_group(title)
-        for name, kind, default, text in flags:
-            metavar, text = "PATH" if kind is Path else "N", f"{text} (default: %(default)s)"
-            group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=text)
-    return parser.parse_args(argv)
+    parser = argparse.ArgumentParser("microgpt.py", allow_abbrev=False)
+    parser.description, parser.error = "Train a GPT on a text, then let it write.", fail
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    flag = parser.add_argument_group("data").add_argument
+    flag("--data", type=Path, default=here / "names.txt", help="text file, a document per line")
+    flag("--stream", action="store_true", help="take the file as one text, draw windows of it")
+    flag("--val_fraction", type=part, default=0.1, help="part held out for the val loss")
+    flag = parser.add_argument_group("model").add_argument
+    flag("--n_layer", type=size, default=1, help="layers")
+    flag("--n_embd", type=size, default=16, help="size of an embedding, a multiple of n_head")
+    flag("--n_head", type=size, default=4, help="attention heads in a layer")
+    flag("--block_size", type=size, default=16, help="context in tokens; cuts documents")
+    flag = parser.add_argument_group("training").add_argument
+    flag("--num_steps", type=natural, default=1000, help="steps, with those of a loaded checkpoint")
+    flag("--batch_size", type=size, default=1, help="documents or windows in a step")
+    flag("--learning_rate", type=rate, default=0.01, help="learning rate at its highest")
+    flag("--lr_schedule", choices=[*SCHEDULES], default="linear", help="how it falls from there")
+    flag("--warmup_steps", type=natural, default=0, help="steps in which it rises to there")
+    flag("--weight_decay", type=amount, default=0.0, help="pull of the weights to 0, as in AdamW")
+    flag("--seed", type=whole, default=42, help="seed of the random numbers")
+    flag = parser.add_argument_group("evaluation").add_argument
+    flag("--eval_interval", type=natural, default=0, help="steps between val losses; 0: at the end")
+    flag = parser.add_argument_group("sampling").add_argument
+    flag("--num_samples", type=natural, default=20, help="texts to write")
+    flag("--temperature", type=amount, default=0.5, help="0: likeliest token, 1: as the model says")
+    flag("--top_k", type=natural, default=0, help="likeliest tokens to draw from; 0: all")
+    flag("--prompt", default="", help="start of the texts")
+    flag("--max_new_tokens", type=size, help="most tokens after it; None: block_size")
+    flag = parser.add_argument_group("files").add_argument
+    flag("--save", type=Path, help="checkpoint to write, at each val loss and at the end")
+    flag("--load", type=Path, help="checkpoint to go on from; give --data again")
+    return parser.parse_args([str(word) for word in argv])
+
+
+MODEL_FLAGS = ("n_layer", "n_embd", "n_head", "block_size")
+SAVED_FLAGS = ("num_steps", "batch_size", "learning_rate", "lr_schedule", "warmup_steps")
+SAVED_FLAGS += ("weight_decay", "seed", "val_fraction", "eval_interval", *MODEL_FLAGS)
+
+
+class Run:
+    """A model in training, and all that its future depends on: what a checkpoint holds."""
+
+    def __init__(self, flags: argparse.Namespace, tokenizer: Tokenizer, rng: random.Random):
+        self.flags, self.tokenizer, self.rng, self.step = flags, tokenizer, rng, 0
+        self.model = GPT(tokenizer.vocab_size, *[getattr(flags, x) for x in MODEL_FLAGS], rng)
+        self.moments = [[0.0] * len(self.model.parameters) for _ in range(2)]
+
+    def to_json(self) -> str:
+        """Return the text of a checkpoint; FloatingPointError if the training has diverged."""
+        matrices = self.model.weights.items()
+        parts = {
+            "format": "microgpt checkpoint", "version": 1, "step": self.step,
+            "flags": {name: getattr(self.flags, name) for name in ("stream", *SAVED_FLAGS)},
+            "chars": "".join(self.tokenizer.chars), "random_state": self.rng.getstate()[1],
+            "weights": {name: [[p.data for p in row] for row in rows] for name, rows in matrices},
+            "means": self.moments[0], "squares": self.moments[1],
+        }  # fmt: skip
+        ids = [*reversed(range(self.tokenizer.vocab_size))]  # an example of every token, BOS first
+        with suppress(ValueError):  # for a number that is not finite
+            if math.isfinite(self.model.loss([*ids, ids[0]]).data):
+                return json.dumps(parts, allow_nan=False, sort_keys=True)
+        raise FloatingPointError("inf or nan in the model: try a smaller learning rate")
+
+
+def save(path: Path, text: str) -> None:
+    """Write a text to a file, whole or not at all; ValueError if it cannot be written.
+
+    It is moved into place when it is complete. With an empty text, only see if it could be.
+    """
+    temporary = None
+    try:
+        path = Path(os.path.realpath(path))  # a link stays a link
+        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+            raise OSError("it is not a file that may be written")
+        temporary = path.parent / f"microgpt.{time.time_ns()}.tmp"
+        with open(temporary, "x", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if text:
+            shutil.copymode(path if path.exists() else temporary, temporary)
+            os.replace(temporary, path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot save {str(path)!r} ({error}): try another path") from None
+    finally:
+        if temporary:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def load(path: Path, argv=()) -> Run:
+    """Return the run that a checkpoint holds, with flags as in argv; ValueError if it is broken."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        if not isinstance(found, dict) or found.get("format") != "microgpt checkpoint":
+            raise ValueError("it is not a microgpt checkpoint")
+        if found.get("version") != 1:
+            raise ValueError("it is not of version 1, which this program reads")
+        flags = found["flags"]
+        given = ["--stream"] * (flags["stream"] is True)
+        given += [f"--{name}={flags[name]}" for name in SAVED_FLAGS]
+        saved = parse(given)
+        num_rows = 2 * len(found["chars"]) + saved.block_size + 12 * saved.n_embd * saved.n_layer
+        if saved.n_embd * num_rows > len(text):  # more weights than characters: not worth building
+            raise ValueError("its sizes are too large for it")
+        run = Run(saved, Tokenizer(found["chars"], saved.stream), random.Random())
+        rows = [row for name in run.model.weights for row in found["weights"][name]]
+        columns = [x for row in rows for x in row], found["means"], found["squares"]
+        for i, p in enumerate(run.model.parameters):
+            p.data, run.moments[0][i], run.moments[1][i] = (float(x[i]) for x in columns)
+        run.step = number(int, 0, 10**12, str(found["step"]))
+        run.rng.setstate((3, tuple(found["random_state"]), None))
+        if min(run.moments[1]) < 0 or max(found["random_state"]) >= 2**32:
+            raise ValueError("a number in it is too small or too large")
+        if run.to_json() != json.dumps(found, sort_keys=True):
+            raise ValueError("what it holds is not all of the right type and length")
+    except Exception as error:  # of any kind: nothing is known of what stands in the file
+        wanted = "give one that --save has written"
+        raise ValueError(f"cannot load {str(path)!r} ({error}): {wanted}") from None
+    run.flags = parse([*given, *argv])
+    for name in ("stream", *MODEL_FLAGS):
+        wanted, known = getattr(run.flags, name), getattr(saved, name)
+        if wanted != known:
+            raise ValueError(f"--{name} {wanted} contradicts the checkpoint, which has {known}")
+    if run.flags.seed != saved.seed:  # for what comes; the old one shuffles the documents
+        run.rng.seed(run.flags.seed)
+        run.flags.seed = saved.seed
+    return run
+
+
+@contextmanager
+def first_ctrl_c():
+    """Give a list that is empty until Ctrl-C is pressed; a second one is a KeyboardInterrupt."""
+    pressed, is_main_thread = [], threading.current_thread() is threading.main_thread()
+
+    def note(*_):
+        pressed.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    before = is_main_thread and signal.signal(signal.SIGINT, note)  # other threads don't get it
+    try:
+        yield pressed
+    finally:
+        if is_main_thread:
+            signal.signal(signal.SIGINT, before)
+
+
+def put(line: str, live="", stays=True) -> None:
+    """Print a line; on a terminal or in a notebook the live one, over the last if not to stay."""
+    if sys.stdout.isatty() or "ipykernel" in sys.modules:
+        columns = shutil.get_terminal_size().columns - 3  # leaves room for a ^C
+        print("\r" + (live or line)[:columns].ljust(columns), end="\n" * stays, flush=True)
+    else:
+        print(line, flush=True)
+
+
+def follow(run: Run, draw, val_documents: list) -> list[float]:
+    """Train on, print and return the losses; evaluate and save on the way, as the flags say.
+
+    The first Ctrl-C ends this when the step under way is done.
+    """
+    flags, losses, start = run.flags, [], time.perf_counter()
+    training = train(
+        run.model, draw, flags.num_steps, flags.batch_size, flags.learning_rate, flags.lr_schedule,
+        flags.warmup_steps, flags.weight_decay, step=run.step, moments=run.moments,
+    )  # fmt: skip
+    with first_ctrl_c() as pressed:
+        for loss in training:
+            run.step += 1
+            losses.append(loss)
+            is_last = run.step == flags.num_steps or bool(pressed)
+            line, recent = f"step {run.step:4d} / {flags.num_steps:4d} |", losses[-50:]
+            speed = len(losses) / (time.perf_counter() - start)
+            minutes, seconds = divmod(round((flags.num_steps - run.step) / speed), 60)
+            live = f"{line} loss {sum(recent) / len(recent):.4f} | {speed:.1f} steps/s"
+            put(f"{line} loss {loss:.4f}", f"{live} | {minutes}:{seconds:02d} left", is_last)
+            if flags.eval_interval and run.step % flags.eval_interval == 0:
+                if val_documents:
+                    put(f"{line} val loss {evaluate(run.model, val_documents):.4f}")
+                if flags.save:
+                    save(flags.save, run.to_json())
+            if is_last:
+                break
+        text = run.to_json()  # if it is not saved, it is still checked
+        if flags.save:
+            save(flags.save, text)
+    return losses
 
 
 def curve(losses: list[float], width: int) -> str:
     """Return the losses as bars in a line of about width characters, with the ends in numbers."""
-    blocks, width = "▁▂▃▄▅▆▇█", max(1, min(width - 10, len(losses)))
-    try:
-        blocks.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeError:
-        blocks = "_.:-=+*#"
+    can_draw = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    blocks, width = "▁▂▃▄▅▆▇█" if can_draw else "_.:-=+*#", max(1, min(width - 10, len(losses)))
     cuts = [len(losses) * i // width for i in range(width + 1)]
     means = [sum(losses[a:b]) / (b - a) for a, b in zip(cuts, cuts[1:])]
     low, high = min(means), max(means)
@@ -476,40 +668,18 @@ def curve(losses: list[float], width: int) -> str:
     return f"{means[0]:.2f} {bars} {means[-1]:.2f}"
 
 
-def show(training, num_steps: int) -> list[float]:
-    """Print the losses as they come, a line each; on a terminal or in a notebook, rewrite one line.
-
-    The first Ctrl-C ends this when the step under way is done; a second is a KeyboardInterrupt.
-    """
-    losses, interrupts, shown, start = [], [], 0.0, time.perf_counter()
-    rewrite = sys.stdout.isatty() or "ipykernel" in sys.modules
-    is_main_thread = threading.current_thread() is threading.main_thread()  # Ctrl-C goes there
-
-    def on_ctrl_c(*_):
-        interrupts.append(True)
-        signal.signal(signal.SIGINT, before)
-
-    before = is_main_thread and signal.signal(signal.SIGINT, on_ctrl_c)
-    try:
-        for step, loss in enumerate(training, 1):
-            losses.append(loss)
-            line, now = f"step {step:4d} / {num_steps:4d} | loss", time.perf_counter()
-            if not rewrite:
-                print(f"{line} {loss:.4f}", flush=True)
-            elif now - shown > 0.1 or step == num_steps or interrupts:
-                shown, speed, recent = now, step / (now - start), losses[-50:]
-                minutes, seconds = divmod(round((num_steps - step) / speed), 60)
-                line += f" {sum(recent) / len(recent):.4f} | {speed:.1f} steps/s"
-                line += f" | {minutes}:{seconds:02d} left"
-                columns = shutil.get_terminal_size().columns - 3  # leaves room for a ^C
-                print("\r" + line[:columns].ljust(columns), end="", flush=True)
-            if interrupts:
-                break
-    finally:
-        if is_main_thread:
-            signal.signal(signal.SIGINT, before)
-        print(end="\n" if shown else "")
-    return losses
+def prepare(run: Run, docs: list[str]) -> tuple:
+    """Return draw(i), the training documents and those for the val loss, all as lists of tokens."""
+    documents, size = [run.tokenizer.encode(doc) for doc in docs], run.flags.block_size
+    if run.flags.stream:
+        stream, val_stream = split(documents[0], run.flags.val_fraction)
+        if len(stream) <= size:
+            raise ValueError(f"{len(stream)} characters to train on: give at least {size + 1}")
+        draw = partial(draw_window, stream, size, run.rng)
+        return draw, [stream], cut_windows(val_stream, size)[:200]
+    documents, val_documents = split(documents, run.flags.val_fraction)
+    draw = partial(draw_document, documents)
+    return draw, documents, [tokens[: size + 1] for tokens in val_documents[:200]]
 
 
 def main(argv=()) -> tuple[GPT, Tokenizer]:
@@ -517,49 +687,61 @@ def main(argv=()) -> tuple[GPT, Tokenizer]:
 
     ValueError for arguments or data that will not do, FloatingPointError if the training diverges.
     """
-    args = parse(argv)
-    rng = random.Random(args.seed)
-    docs = read_documents(args.data)
-    rng.shuffle(docs)
-    tokenizer = Tokenizer(docs)
-    sizes = args.n_layer, args.n_embd, args.n_head, args.block_size
-    model = GPT(tokenizer.vocab_size, *sizes, rng)
-    print(f"num docs: {len(docs)}\nvocab size: {tokenizer.vocab_size}")
+    flags = parse(argv)
+    run = load(flags.load, argv) if flags.load else None
+    flags = run.flags if run else flags
+    if flags.save and os.path.realpath(flags.save) == os.path.realpath(flags.data):
+        raise ValueError(f"--save {flags.save} would overwrite the data: give another path")
+    counts, known, draw, val_documents = "", (), None, []
+    if not run or run.step < flags.num_steps:
+        text = read_text(flags.data)
+        docs = [text] if flags.stream else split_documents(text)
+        counts = f"num chars: {len(text)}\n" if flags.stream else f"num docs: {len(docs)}\n"
+        known = text if flags.stream else set(docs)
+        rng = random.Random(flags.seed)
+        rng.shuffle(docs)
+        run = run or Run(flags, Tokenizer(docs, flags.stream), rng)
+        draw, train_documents, val_documents = prepare(run, docs)
+    model, tokenizer = run.model, run.tokenizer
+    tokenizer.encode(flags.prompt)  # if it is not in the alphabet, now is the time to say so
+    if flags.save:
+        save(flags.save, "")
+    print(f"{counts}vocab size: {tokenizer.vocab_size}")
     print(f"num params: {len(model.parameters)}", flush=True)
-
-    train_docs, val_docs = split(docs, args.val_fraction)
-    draw = partial(draw_in_turn, train_docs, tokenizer)
-    losses = show(train(model, draw, args.num_steps, args.learning_rate), args.num_steps)
+    losses = follow(run, draw, val_documents)
     if losses:
         print("loss curve", curve(losses, min(70, shutil.get_terminal_size().columns - 12)))
-    if val_docs:
-        tests = [tokenizer.encode(doc) for doc in val_docs[:200]]
-        counted = (tokenizer.encode(doc) for doc in train_docs)
-        bigrams = evaluate_bigrams(counted, tests, tokenizer.vocab_size, model.block_size)
+    if val_documents:
+        val_loss = f"val loss {evaluate(model, val_documents):.4f}"
+        bigrams = evaluate_bigrams(train_documents, val_documents, tokenizer.vocab_size)
         guess = f"ln({tokenizer.vocab_size}) {math.log(tokenizer.vocab_size):.4f}"
-        print(f"val loss {evaluate(model, tests):.4f} | bigram table {bigrams:.4f} | {guess}")
-    known = set(docs)
-    for i in range(1, args.num_samples + 1):
-        text = sample(model, tokenizer, rng, args.temperature)
+        print(f"{val_loss} | bigram table {bigrams:.4f} | {guess}")
+    how = flags.temperature, flags.top_k, flags.prompt, flags.max_new_tokens
+    for i in range(1, flags.num_samples + 1):
+        text = sample(model, tokenizer, run.rng, *how)
         print(f"sample {i:2d}: {text}{'  (in the data)' if text in known else ''}", flush=True)
     return model, tokenizer
 
 
 def command() -> tuple[GPT, Tokenizer]:
     """Do main() for the command line: an error is one line on standard error, and status 2."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # none if it was closed
     sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
     try:
         results = main(sys.argv[1:])
         sys.stdout.flush()
         return results
-    except (ValueError, FloatingPointError) as error:
-        print(f"microgpt.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        status = 130
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        status = 1
+    except (ValueError, FloatingPointError, OSError, MemoryError) as error:
+        status, words = 2, str(error) or "out of memory"
+        print("microgpt.py: error:", *words.splitlines(), file=sys.stderr)
+    with suppress(OSError):
+        sys.stdout.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # if it can't be written to, let nothing try
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def numbers(model):
 def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, seed=42):
     """Return a model of the module, and draw(step), as the command line makes them."""
     rng = random.Random(seed)
-    docs = microgpt.read_documents(ROOT / "names.txt")
+    docs = microgpt.split_documents(microgpt.read_text(ROOT / "names.txt"))
     rng.shuffle(docs)
     tokenizer = microgpt.Tokenizer(docs)
     model = module.GPT(tokenizer.vocab_size, n_layer, n_embd, n_head, block_size, rng)

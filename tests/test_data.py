@@ -1,8 +1,11 @@
+import random
 import tempfile
 import unittest
+from collections import Counter
 from pathlib import Path
 
-from microgpt import Tokenizer, draw_in_turn, read_documents, split
+from microgpt import Tokenizer, cut_windows, draw_document, draw_window
+from microgpt import read_text, split, split_documents
 from tests.support import ROOT
 
 
@@ -11,22 +14,22 @@ class Reading(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text"
             path.write_bytes(data)
-            return read_documents(path)
+            return read_text(path)
 
     def test_documents_are_the_stripped_lines_that_are_not_empty_in_file_order(self):
-        self.assertEqual(self.read(b"emma\n\n  ava \n \nbo b"), ["emma", "ava", "bo b"])
+        self.assertEqual(split_documents("emma\n\n  ava \n \nbo b"), ["emma", "ava", "bo b"])
 
     def test_windows_line_ends_and_a_byte_order_mark_are_not_characters_of_the_text(self):
-        self.assertEqual(self.read(b"\xef\xbb\xbfemma\r\nava\r\n"), ["emma", "ava"])
+        self.assertEqual(self.read(b"\xef\xbb\xbfemma\r\nava\r\n"), "emma\nava\n")
 
     def test_only_a_newline_ends_a_document(self):
-        self.assertEqual(self.read("a\u2028b\x0cc\n".encode()), ["a\u2028b\x0cc"])
+        self.assertEqual(split_documents("a\u2028b\x0cc\n"), ["a\u2028b\x0cc"])
 
     def test_any_script_is_read(self):
-        self.assertEqual(self.read("Зоя\n美咲\n😀\n".encode()), ["Зоя", "美咲", "😀"])
+        self.assertEqual(self.read("Зоя\n美咲\n😀\n".encode()), "Зоя\n美咲\n😀\n")
 
-    def test_what_is_not_a_text_of_documents_is_an_error_in_one_line(self):
-        for data in (b"", b" \n\n\t\n", b"\xff\xfe\x00", "ä".encode("latin-1")):
+    def test_what_is_blank_or_no_text_is_an_error_in_one_line(self):
+        for data in (b"", b" \n\n\t\n", b"\xff\xfe\x00", b"a\0b", "ä".encode("latin-1")):
             with self.subTest(data), self.assertRaises(ValueError) as caught:
                 self.read(data)
             self.assertNotIn("\n", str(caught.exception))
@@ -34,12 +37,12 @@ class Reading(unittest.TestCase):
     def test_a_missing_file_and_a_folder_are_errors_that_name_them_and_say_what_to_do(self):
         for path in (ROOT / "tests" / "nothing.txt", ROOT / "tests"):
             with self.subTest(path), self.assertRaises(ValueError) as caught:
-                read_documents(path)
+                read_text(path)
             self.assertIn(str(path), str(caught.exception))
-            self.assertIn("names.txt comes with microgpt.py", str(caught.exception))
+            self.assertIn("comes with microgpt.py: copy it", str(caught.exception))
 
     def test_the_names_that_come_with_the_program_are_32033_of_26_letters(self):
-        docs = read_documents(ROOT / "names.txt")
+        docs = split_documents(read_text(ROOT / "names.txt"))
         self.assertEqual(len(docs), 32033)
         self.assertEqual("".join(Tokenizer(docs).chars), "abcdefghijklmnopqrstuvwxyz")
 
@@ -48,7 +51,7 @@ class Tokens(unittest.TestCase):
     def test_ids_are_the_sorted_characters_then_bos(self):
         tokenizer = Tokenizer(["cab", "ad"])
         self.assertEqual(tokenizer.chars, ["a", "b", "c", "d"])
-        self.assertEqual((tokenizer.bos, tokenizer.vocab_size), (4, 5))
+        self.assertEqual((tokenizer.ends, tokenizer.vocab_size), ([4], 5))
 
     def test_a_document_is_its_characters_between_two_bos(self):
         self.assertEqual(Tokenizer(["cab", "ad"]).encode("cab"), [4, 2, 0, 1, 4])
@@ -56,6 +59,11 @@ class Tokens(unittest.TestCase):
     def test_decoding_gives_the_text_back(self):
         tokenizer = Tokenizer(["naïve 😀"])
         self.assertEqual(tokenizer.decode(tokenizer.encode("naïve 😀")[1:-1]), "naïve 😀")
+
+    def test_a_character_without_an_id_is_an_error_that_says_which_and_what_the_alphabet_is(self):
+        with self.assertRaises(ValueError) as caught:
+            Tokenizer(["cab", "ad"]).encode("bézéd")
+        self.assertEqual(str(caught.exception), "'zé' is not in the alphabet, which is 'abcd'")
 
 
 class Documents(unittest.TestCase):
@@ -67,7 +75,31 @@ class Documents(unittest.TestCase):
         self.assertEqual(split(["a", "b"], 0.0), (["a", "b"], []))
 
     def test_documents_are_drawn_in_turn_and_from_the_start_again(self):
-        docs = ["a", "b", "c"]
-        tokenizer = Tokenizer(docs)
-        drawn = [tokenizer.decode(draw_in_turn(docs, tokenizer, i)[1:-1]) for i in range(5)]
-        self.assertEqual(drawn, ["a", "b", "c", "a", "b"])
+        documents = [[3, 0, 3], [3, 1, 3], [3, 2, 3]]
+        drawn = [draw_document(documents, i)[1] for i in range(5)]
+        self.assertEqual(drawn, [0, 1, 2, 0, 1])
+
+
+class Streams(unittest.TestCase):
+    def test_a_stream_has_no_bos(self):
+        tokenizer = Tokenizer(["a b\n"], is_stream=True)
+        self.assertEqual((tokenizer.ends, tokenizer.vocab_size), ([], 4))
+        self.assertEqual(tokenizer.encode("ba\n"), [3, 2, 0])
+
+    def test_windows_are_drawn_from_all_places_alike_and_are_pieces_of_the_stream(self):
+        stream, rng = list(range(7)), random.Random(0)
+        drawn = Counter(tuple(draw_window(stream, 3, rng, i)) for i in range(4000))
+        self.assertEqual(set(drawn), {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 6)})
+        for times in drawn.values():
+            self.assertAlmostEqual(times / 4000, 0.25, delta=0.03)  # over 4 standard deviations
+
+    def test_a_stream_as_long_as_a_window_has_that_one(self):
+        self.assertEqual(draw_window([5, 6, 7], 2, random.Random(0), 0), [5, 6, 7])
+
+    def test_windows_to_validate_with_hold_every_pair_of_neighbours_once(self):
+        for length in range(12):
+            stream = list(range(length))
+            windows = cut_windows(stream, 3)
+            pairs = [pair for window in windows for pair in zip(window, window[1:])]
+            self.assertEqual(pairs, list(zip(stream, stream[1:])))
+            self.assertTrue(all(2 <= len(window) <= 4 for window in windows))

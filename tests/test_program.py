@@ -1,4 +1,7 @@
+import contextlib
+import functools
 import inspect
+import io
 import os
 import re
 import shutil
@@ -21,10 +24,11 @@ except ImportError:  # no terminals to test on
 
 # What a notebook does with the file: the arguments are the kernel's. Three steps show enough.
 NOTEBOOK = f"""
+import re
 import sys
 sys.argv = ["ipykernel_launcher.py", "-f", "kernel.json"]
 with open({str(PROGRAM)!r}, encoding="utf-8") as file:
-    source = file.read().replace('("num_steps", amount, 1000,', '("num_steps", amount, 3,')
+    source = re.sub('("--num_steps".*default=)1000', r"\\g<1>3", file.read())
 for cell in CELLS:
     exec(compile(cell, "<cell>", "exec"))
 print("left:", len(model.parameters), tokenizer.vocab_size, sample(model, tokenizer) is not None)
@@ -42,10 +46,29 @@ def samples(out):
     return re.findall(r"^sample +\d+: (\S*)", out, re.M)
 
 
+@functools.lru_cache(maxsize=None)
+def periodic_folder():
+    return Path(tempfile.mkdtemp())
+
+
+@functools.lru_cache(maxsize=None)
+def start_periodic_run():
+    """Start to train on a text that repeats itself; leave a checkpoint."""
+    (periodic_folder() / "text").write_text("abcd" * 64)
+    return start(
+        PROGRAM, "--data", periodic_folder() / "text", "--save", periodic_folder() / "model.json",
+        "--stream", "--n_layer", 2, "--n_embd", 8, "--n_head", 2, "--block_size", 8,
+        "--batch_size", 4, "--num_steps", 200, "--lr_schedule", "constant", "--weight_decay", 0.01,
+        "--prompt", "a", "--temperature", 0, "--max_new_tokens", 40, "--num_samples", 1,
+    )  # fmt: skip
+
+
 def setUpModule():
     """Start what takes longest, so that the other tests run meanwhile."""
     start_default_run()
     unittest.addModuleCleanup(default_run)
+    start_periodic_run()
+    unittest.addModuleCleanup(shutil.rmtree, periodic_folder())
 
 
 class ReferenceFigures(unittest.TestCase):
@@ -123,7 +146,35 @@ class ThreeWaysIn(unittest.TestCase):
     def test_where_names_txt_is_missing_the_error_says_where_it_comes_from(self):
         with tempfile.TemporaryDirectory() as folder:
             err = start("-c", IN_ONE_CELL, cwd=folder).communicate()[1]
-        self.assertRegex(err, r"ValueError: cannot read 'names\.txt'.*names\.txt comes with")
+        self.assertRegex(err, r"ValueError: cannot read 'names\.txt'.*names\.txt.* comes with")
+
+
+class Streams(unittest.TestCase):
+    def test_the_next_character_of_a_periodic_text_is_learned(self):
+        out, err = start_periodic_run().communicate()
+        found = losses(out)
+        self.assertEqual((err, len(found)), ("", 200))
+        for step, most in ((50, 0.35), (100, 0.016), (200, 0.0035)):
+            self.assertLessEqual(found[step - 1], most)
+        text = re.search(r"^sample  1: (\w+)", out, re.M)[1]
+        self.assertEqual(text, ("abcd" * 20)[: len(text)])  # from an a, far past the context
+        self.assertEqual(len(text), 41)
+        path = str(periodic_folder() / "model.json")
+        with contextlib.redirect_stdout(io.StringIO()):
+            model, tokenizer = microgpt.main(["--load", path, "--num_samples", "0"])
+        for start_at in range(4):
+            for length in range(1, 9):
+                prompt = ("abcd" * 4)[start_at : start_at + length]
+                text = microgpt.sample(model, tokenizer, temperature=0, prompt=prompt)
+                self.assertEqual(text, ("abcd" * 8)[start_at : start_at + length + 8])
+
+    def test_any_text_will_do(self):
+        flags = ("--stream", "--num_steps", 3, "--num_samples", 2, "--prompt", "The ", *SMALL)
+        status, out, err = run("--data", ROOT / "README.md", *flags)
+        self.assertEqual((status, err), (0, ""))
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        self.assertTrue(out.startswith(f"num chars: {len(text)}\nvocab size: {len(set(text))}\n"))
+        self.assertRegex(out, r"(?s)\nval loss .*\nsample  1: The .*\nsample  2: The ")
 
 
 class Output(unittest.TestCase):
@@ -167,13 +218,30 @@ class Output(unittest.TestCase):
         status, out, err = self.small(*flags)
         self.assertEqual((status, err, len(out.splitlines())), (0, "", 3))
 
-    def test_one_document_of_one_character_is_enough(self):
-        status, out, err = self.small("--num_steps", 2, text="x")
-        self.assertEqual((status, err), (0, ""))
+    def test_what_only_looks_bad_works(self):
+        few = ("--num_steps", 2, "--num_samples", 3)
+        for text, flags in (
+            ("x", ()), ("ab" * 5000, ()), ("ab" * 5000, ("--stream",)), ("a" * 17, ("--stream", "--val_fraction", 0)),
+            ("\ufeffanna\r\nbob\r\n", ()), ("Зоя\n美咲\n😀👍🏽\nمريم\n", ()), ("Зоя 美咲 😀👍🏽", ("--block_size", 3, "--stream")),
+            ("anna", ("--n_layer", 12)), ("anna", ("--top_k", 1000)), ("anna", ("--val_fraction", 0.99)),
+            ("anna", ("--num_steps", 0)), ("anna", ("--num_samples", 0)), ("anna", ("--seed", -3)),
+            ("anna", ("--warmup_steps", 99)), ("anna", ("--batch_size", 5)), ("anna", ("--eval_interval", 1)),
+            ("anna", ("--prompt", "nannananna", "--max_new_tokens", 30)), ("anna", ("--temperature", 1e-300)),
+        ):  # fmt: skip
+            with self.subTest(text=text[:20], flags=flags):
+                with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+                    path = Path(folder) / "text"
+                    path.write_bytes(text.encode())
+                    microgpt.main([str(x) for x in ("--data", path, *SMALL, *few, *flags)])
 
-    def test_a_document_of_10000_characters_is_cut_to_the_context(self):
-        status, _, err = self.small("--num_steps", 1, text="ab" * 5000)
+    def test_a_byte_order_mark_and_windows_line_ends_are_not_in_the_alphabet(self):
+        self.assertIn("vocab size: 5\n", self.small("--num_steps", 0, text="\ufeffanna\r\nbob\r\n")[1])
+
+    def test_emoji_on_an_ascii_terminal(self):
+        flags = ("--num_steps", 1, "--temperature", 1, "--prompt", "😀")
+        status, out, err = self.small(*flags, text="😀é\n" * 9, env={"PYTHONIOENCODING": "ascii"})
         self.assertEqual((status, err), (0, ""))
+        self.assertIn("sample  1: \\U0001f600", out)
 
     def test_an_ascii_terminal_gets_ascii(self):
         status, out, err = self.small("--num_steps", 9, env={"PYTHONIOENCODING": "ascii"})
@@ -189,6 +257,14 @@ class Output(unittest.TestCase):
         self.assertEqual(process.stderr.read(), "")
         process.stderr.close()
         self.assertEqual(process.wait(), 1)
+
+    @unittest.skipUnless(Path("/dev/full").exists(), "needs a device that is always full")
+    def test_output_that_cannot_be_written_is_an_error_in_one_line(self):
+        with open("/dev/full", "w") as full:
+            process = start(PROGRAM, "--num_steps", 2, stdout=full)
+            err = process.communicate()[1]
+        self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]+\n\Z")
+        self.assertEqual(process.returncode, 2)
 
 
 @unittest.skipUnless(pty, "needs a terminal")
@@ -259,36 +335,87 @@ class CtrlC(unittest.TestCase):
 
 
 class BadArguments(unittest.TestCase):
-    def test_each_is_one_line_on_standard_error_and_status_2(self):
-        bad = [
-            ("--num_steps", "ten"), ("--num_steps", "-1"), ("--num_steps", "1.5"),
-            ("--n_layer", "0"), ("--n_embd", "-16"), ("--n_head", "x"), ("--n_head", "3"),
-            ("--block_size", "0"), ("--learning_rate", "0"), ("--learning_rate", "nan"),
-            ("--learning_rate", "inf"), ("--learning_rate", "-1"), ("--learning_rate", "fast"),
-            ("--seed", "1.0"), ("--num_samples", "-1"), ("--temperature", "-0.1"),
-            ("--temperature", "nan"), ("--temperature", "inf"), ("--val_fraction", "1"),
-            ("--val_fraction", "-0.1"), ("--val_fraction", "nan"), ("--num_steps",),
-            ("--steps", "3"), ("--num_step", "3"), ("three",), ("--data", "no.txt"),
-            ("--data", str(ROOT)), ("--data", os.devnull),
-        ]  # fmt: skip
-        for flags in bad:
+    def check(self, *flags):
+        """The flags are a ValueError of one line, before anything is printed; return it."""
+        out = io.StringIO()
+        with self.subTest(flags), contextlib.redirect_stdout(out):
+            with self.assertRaises(ValueError) as caught:
+                microgpt.main([str(flag) for flag in flags])
+            self.assertNotIn("\n", str(caught.exception))
+            self.assertEqual(out.getvalue(), "")
+            return str(caught.exception)
+
+    def test_on_the_command_line_each_is_one_line_on_standard_error_and_status_2(self):
+        for flags in (("--num_steps", "1.5"), ("--data", "no\nfile"), ("x\ny",), ("--load", ROOT)):
             with self.subTest(flags):
                 status, out, err = run(*flags)
                 self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]+\n\Z")
                 self.assertEqual((status, out), (2, ""))
 
+    def test_numbers_that_are_none_or_out_of_bounds(self):
+        counts = ("num_steps", "warmup_steps", "eval_interval", "num_samples", "top_k")
+        sizes = ("n_layer", "n_embd", "n_head", "block_size", "batch_size", "max_new_tokens")
+        amounts = ("temperature", "weight_decay")
+        rates, parts = ("learning_rate",), ("val_fraction",)
+        bad = ("ten", "", "-1", "nan", "inf", "-inf", "0x10", "1,5")
+        for names, others in (
+            (counts, ("1.5", "10" * 20)), (sizes, ("0", "1.5", "10" * 20)), (amounts, ("1e999",)),
+            (rates, ("0", "-0.0", "1e999")), (parts, ("1", "1.5")), (("seed",), ("1.0",)),
+        ):  # fmt: skip
+            for name in names:
+                for text in (*bad, *others):
+                    if (name, text) != ("seed", "-1"):
+                        self.assertIn(f"--{name}: a ", self.check(f"--{name}={text}"))
+
+    def test_from_python_numbers_and_paths_need_not_be_strings(self):
+        flags = microgpt.parse(["--num_steps", 5, "--data", ROOT, "--learning_rate", 0.5])
+        self.assertEqual((flags.num_steps, flags.data, flags.learning_rate), (5, ROOT, 0.5))
+
+    def test_flags_choices_and_sizes_that_there_are_not(self):
+        for flags in (
+            ("--steps", 3), ("--num_step", 3), ("three",), ("--num_steps",), ("--stream", "x"),
+            ("--lr_schedule", "square"), ("--n_head", 3), ("--n_embd", 10), ("--load",),
+        ):  # fmt: skip
+            self.check(*flags)
+
+    def test_data_that_is_none(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text"
+            for data in (b"", b" \n\t\n", b"\x00\x01\x02", b"\xff\xfe\xfd", b"\x89PNG\r\n\x1a\n\x00"):
+                path.write_bytes(data)
+                self.check("--data", path)
+                self.check("--data", path, "--stream")
+            for other in (Path(folder) / "none", folder, path / "x", os.devnull):
+                self.check("--data", other)
+
+    def test_a_stream_that_is_shorter_than_a_window(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text"
+            for text, flags in (("abc", ()), ("a" * 16, ()), ("a" * 17, ()), ("ab", ("--block_size", 2))):
+                path.write_text(text)
+                error = self.check("--data", path, "--stream", *flags)
+                self.assertIn("characters to train on: give at least ", error)
+
+    def test_a_prompt_outside_the_alphabet_is_named_with_the_alphabet(self):
+        error = self.check("--prompt", "annÄ!")
+        self.assertIn("'!Ä' is not in the alphabet, which is 'abcdefghijklmnopqrstuvwxyz'", error)
+
     def test_an_error_says_what_is_wrong_and_what_would_be_right(self):
         err = run("--num_steps", "ten")[2]
-        self.assertIn("--num_steps: a whole number from 0 up is needed, not 'ten'", err)
+        self.assertRegex(err, "--num_steps: a whole number from 0 to .* is needed, not 'ten'")
         self.assertIn("n_head 3", run("--n_head", "3")[2])
+        self.assertRegex(run("--lr_schedule", "x")[2], "linear.*cosine.*constant")
 
     def test_a_loss_that_runs_away_is_such_an_error_too(self):
         status, out, err = run("--learning_rate", "1e300", "--num_steps", "50")
-        self.assertRegex(err, r"\Amicrogpt\.py: error: the loss is nan: [^\n]+\n\Z")
+        self.assertRegex(err, r"\Amicrogpt\.py: error: the loss is nan: try a smaller learning rate\n\Z")
         self.assertEqual(status, 2)
 
     def test_help_explains_every_flag_with_its_default(self):
         status, out, err = run("--help", env={"COLUMNS": "200"})
         self.assertEqual((status, err), (0, ""))
         for flag, value in vars(microgpt.parse([])).items():
-            self.assertRegex(out, rf"--{flag} \w+ +[^\n]+\(default: {re.escape(str(value))}\)")
+            form = rf"(?s)\n  --{flag}( \S+)? [^(]+\(default: {re.escape(str(value))}\)\n"
+            self.assertRegex(out, form)
+        for group in ("data", "model", "training", "evaluation", "sampling", "files"):
+            self.assertIn(f"\n{group}:\n", out)

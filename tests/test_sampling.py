@@ -15,10 +15,10 @@ class Table:
         self.rows, self.block_size = rows, block_size
 
     def new_cache(self):
-        return []
+        return [([], [])]
 
     def forward(self, token, cache):
-        cache.append(token)
+        cache[0][0].append(token)
         return [Value(x) for x in self.rows[token]]
 
 
@@ -69,6 +69,58 @@ class Sampling(unittest.TestCase):
             twin.choices(range(4), weights=[1, 1, 1, 1])
         self.assertEqual((text, rng.getstate()), ("abc", twin.getstate()))
 
+    def test_from_the_k_likeliest_tokens_only(self):
+        row = [math.log(0.2), math.log(0.5), math.log(0.3), NEVER]
+        model, rng = Table([row] * 4, block_size=1), random.Random(0)
+
+        def found(k):
+            return Counter(sample(model, ABC, rng, 1.0, top_k=k) for _ in range(3000))
+
+        self.assertEqual(set(found(1)), {"b"})
+        two = found(2)
+        self.assertEqual(set(two), {"b", "c"})
+        self.assertAlmostEqual(two["b"] / 3000, 5 / 8, delta=0.04)  # 0.5 of 0.8
+        for k in (0, 3, 4, 5, 10**12):
+            self.assertEqual(set(found(k)), {"a", "b", "c"})
+
+    def test_a_prompt_is_continued_and_stands_in_the_result(self):
+        self.assertEqual(sample(CYCLE, ABC, temperature=0, prompt="ab"), "abc")
+        self.assertEqual(sample(CYCLE, ABC, temperature=0, prompt="cab"), "cabc")
+        self.assertEqual(sample(CYCLE, ABC, temperature=0, prompt="c"), "c")
+
+    def test_a_prompt_outside_the_alphabet_is_an_error_that_names_both(self):
+        with self.assertRaisesRegex(ValueError, "'xy' is not in the alphabet, which is 'abc'"):
+            sample(CYCLE, ABC, prompt="yaxb")
+
+    def test_as_many_tokens_are_added_as_were_asked_for(self):
+        endless = Table([[0, 0, 9, NEVER]] * 4, block_size=5)
+        for n in (0, 1, 4, 12):
+            text = sample(endless, ABC, temperature=0, prompt="ab", max_new_tokens=n)
+            self.assertEqual(text, "ab" + n * "c")
+        self.assertEqual(sample(endless, ABC, temperature=0, prompt="a" * 9), "a" * 9 + "ccccc")
+
+    def test_a_stream_starts_from_a_newline_or_else_from_one_of_its_characters(self):
+        lines = Tokenizer(["b\na"], is_stream=True)  # newline: 0, a: 1, b: 2
+        after = Table([[0, 0, 5], [5, 0, 0], [0, 5, 0]], block_size=4)
+        self.assertEqual(sample(after, lines, temperature=0), "ba\nb")
+        no_newline = Tokenizer(["cba"], is_stream=True)  # a: 0, b: 1, c: 2
+        self.assertEqual(sample(after, no_newline, temperature=0), "cbac")
+        self.assertEqual(sample(after, no_newline, temperature=0, prompt="b"), "bacba")
+
+    def test_past_the_context_the_window_slides(self):
+        # what the model says of the last block_size tokens, read anew each time
+        model, rng = GPT(4, 1, 8, 2, block_size=3, rng=random.Random(26)), random.Random(0)
+        for p in model.parameters:
+            p.data *= 8
+        tokenizer = Tokenizer(["abcd"], is_stream=True)
+        text = sample(model, tokenizer, rng, temperature=0, prompt="ab", max_new_tokens=20)
+        self.assertGreater(len(set(text[5:])), 1)
+        for end in range(2, len(text)):
+            cache = model.new_cache()
+            for token in tokenizer.encode(text[max(0, end - 3) : end]):
+                logits = [logit.data for logit in model.forward(token, cache)]
+            self.assertEqual(text[end], "abcd"[logits.index(max(logits))])
+
 
 class Evaluation(unittest.TestCase):
     def test_a_model_that_has_no_preference_has_the_loss_of_a_guess(self):
@@ -92,7 +144,7 @@ class Evaluation(unittest.TestCase):
 
     def test_the_bigram_table_counts_every_pair_once_more_than_it_was_seen(self):
         # seen: 3 0, 0 0, 0 3, 3 0, 0 1, 1 3. So p(0|3) = (2 + 1) / (2 + 4), p(1|0) = 2 / (3 + 4)
-        # and p(2|1) = 1 / (1 + 4); the fourth token is past the context
-        loss = evaluate_bigrams(iter([[3, 0, 0, 3], [3, 0, 1, 3]]), [[3, 0, 1, 2, 3]], 4, 3)
+        # and p(2|1) = 1 / (1 + 4)
+        loss = evaluate_bigrams([[3, 0, 0, 3], [3, 0, 1, 3]], [[3, 0, 1], [1, 2]], 4)
         expected = -(math.log(3 / 6) + math.log(2 / 7) + math.log(1 / 5)) / 3
         self.assertAlmostEqual(loss, expected)
