@@ -1,0 +1,432 @@
+import contextlib
+import io
+import json
+import math
+import os
+import random
+import re
+import signal
+import tempfile
+import time
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import microgpt
+from tests.support import PROGRAM, run, start
+
+try:
+    import resource
+except ImportError:  # no limits on the size of a file
+    resource = None
+
+NAMES = "".join(f"{a}{b}{c}\n" for a in "abcd" for b in "efgh" for c in "ijk")  # 48
+SMALL = ("--n_embd", "4", "--n_head", "2", "--block_size", "6")
+DOCUMENTS = (*SMALL, "--batch_size", "2", "--lr_schedule", "cosine", "--warmup_steps", "3")
+WINDOWS = (*SMALL, "--stream", "--batch_size", "2", "--weight_decay", "0.1")
+
+
+def main(*flags):
+    """Return what the main program prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        microgpt.main([str(flag) for flag in flags])
+    return out.getvalue()
+
+
+def steps(out):
+    return re.findall(r"(?m)^step .*", out)
+
+
+def samples(out):
+    return re.findall(r"(?m)^sample .*", out)
+
+
+class Folder(unittest.TestCase):
+    """A test with a folder of its own, and some names in it."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.names, self.path = self.folder / "names", self.folder / "model.json"
+        self.names.write_text(NAMES)
+
+    def train(self, *flags):
+        """Train for two steps or as the flags say, save, and return what was printed."""
+        few = ("--num_steps", 2, "--num_samples", 2)
+        return main("--data", self.names, *SMALL, *few, "--save", self.path, *flags)
+
+    def error(self, *flags):
+        """Return the words of the ValueError that the flags are."""
+        out = io.StringIO()
+        with self.assertRaises(ValueError) as caught, contextlib.redirect_stdout(out):
+            microgpt.main([str(flag) for flag in flags])
+        self.assertEqual(out.getvalue(), "")
+        self.assertNotIn("\n", str(caught.exception))
+        return str(caught.exception)
+
+
+class GoingOn(Folder):
+    def test_from_every_step_on_it_is_the_training_that_was_never_stopped(self):
+        for mode in (DOCUMENTS, WINDOWS):
+            flags = ("--data", self.names, "--num_samples", 3, "--num_steps", 9, *mode)
+            saved = []
+            with mock.patch.object(microgpt, "save", lambda path, text: saved.append(text)):
+                whole = main(*flags, "--eval_interval", 1, "--save", self.path)
+            self.assertEqual(len(saved), 11)  # a try before the first step, and one at the end
+            lines = steps(main(*flags))
+            self.assertEqual([line for line in steps(whole) if "val" not in line], lines)
+            for step, text in enumerate(saved[1:-1], 1):
+                self.path.write_text(text)
+                rest = main("--load", self.path, "--save", self.path, "--data", self.names)
+                self.assertEqual([x for x in steps(rest) if "val" not in x], lines[step:])
+                self.assertEqual(samples(rest)[:3], samples(whole))
+                self.assertEqual(self.path.read_text(), saved[-1])
+
+    @unittest.skipIf(os.name == "nt", "Windows has no SIGINT to send")
+    def test_after_ctrl_c_too(self):
+        for mode in (DOCUMENTS, WINDOWS):
+            flags = ("--data", self.names, "--num_steps", 300, "--num_samples", 3, *mode)
+            whole = start(PROGRAM, *flags, "--save", self.folder / "whole.json")
+            stopped = start(PROGRAM, *flags, "--save", self.path)
+            while not stopped.stdout.readline().startswith("step   20 "):
+                self.assertIsNone(stopped.poll())
+            stopped.send_signal(signal.SIGINT)
+            first, err = stopped.communicate()
+            self.assertEqual((stopped.returncode, err), (0, ""))
+            self.assertEqual(len(samples(first)), 3)
+            self.assertLess(len(steps(first)), 279)
+            rest = run("--load", self.path, "--save", self.path, "--data", self.names)
+            out, err = whole.communicate()
+            self.assertEqual((rest[0], rest[2], err), (0, "", ""))
+            self.assertEqual(steps(out)[20:], steps(first) + steps(rest[1]))
+            self.assertEqual(samples(out), samples(rest[1])[:3])
+            self.assertEqual((self.folder / "whole.json").read_bytes(), self.path.read_bytes())
+
+    def test_lines_go_on_from_the_step_that_was_reached_to_the_planned_end(self):
+        self.train()
+        again = self.train("--load", self.path, "--num_steps", 5)
+        self.assertEqual([line[:16] for line in steps(again)], [
+            "step    3 /    5", "step    4 /    5", "step    5 /    5",
+        ])  # fmt: skip
+
+    def test_flags_that_are_not_given_are_those_of_the_checkpoint_and_those_given_win(self):
+        self.train("--learning_rate", 0.5, "--warmup_steps", 7, "--lr_schedule", "constant")
+        flags = microgpt.load(self.path).flags
+        self.assertEqual((flags.learning_rate, flags.warmup_steps, flags.n_embd), (0.5, 7, 4))
+        self.assertEqual((flags.lr_schedule, flags.num_steps), ("constant", 2))
+        flags = microgpt.load(self.path, ["--learning_rate", "0.1", "--num_steps", "3"]).flags
+        self.assertEqual((flags.learning_rate, flags.warmup_steps, flags.num_steps), (0.1, 7, 3))
+
+    def test_a_plan_that_ends_before_the_step_that_was_reached_trains_nothing(self):
+        self.train()
+        before = json.loads(self.path.read_text())["weights"]
+        self.assertEqual(steps(self.train("--load", self.path, "--num_steps", 1)), [])
+        self.assertEqual(json.loads(self.path.read_text())["weights"], before)
+
+    def test_where_no_step_is_left_the_data_is_not_read(self):
+        self.train()
+        for flags in ((), ("--num_steps", 0), ("--num_steps", 2)):
+            out = main("--load", self.path, "--data", self.folder / "none", *flags)
+            self.assertEqual(len(samples(out)), 20)
+            self.assertNotIn("val loss", out)
+
+    def test_another_seed_gives_other_samples_but_holds_out_the_same_documents(self):
+        self.train("--val_fraction", 0.5)
+        flags = ("--load", self.path, "--num_steps", 4, "--data", self.names)
+        first, same, other = (main(*flags, "--seed", seed) for seed in (42, 42, 7))
+        self.assertEqual(first, same)
+        self.assertNotEqual(samples(first), samples(other))
+        self.assertEqual(first[: first.index("sample")], other[: other.index("sample")])
+
+    def test_a_prompt_is_completed_by_another_process(self):
+        self.train()
+        flags = ("--prompt", "ae", "--temperature", 0, "--num_samples", 2, "--max_new_tokens", 9)
+        status, out, err = run("--load", self.path, *flags)
+        self.assertEqual((status, err), (0, ""))
+        self.assertRegex(out, r"\nsample  1: ae\w{0,9}\nsample  2: ae\w{0,9}\n\Z")
+
+    def test_a_model_of_twelve_layers_goes_through_a_file(self):
+        self.train("--n_layer", 12, "--num_steps", 1)
+        self.assertEqual(microgpt.load(self.path).model.n_layer, 12)
+
+
+class HeldOut(Folder):
+    def spied(self, *flags):
+        """Return what training saw, what evaluations saw, and what was printed."""
+        trained, evaluated = [], []
+        step, loss = microgpt.forward_backward, microgpt.evaluate
+        spies = {
+            "forward_backward": lambda *args: trained.append(args[1]) or step(*args),
+            "evaluate": lambda *args: evaluated.append(args[1]) or loss(*args),
+        }
+        with mock.patch.multiple(microgpt, **spies):
+            out = main("--data", self.names, *SMALL, *flags)
+        return trained, evaluated, out
+
+    def test_documents_that_are_held_out_are_never_trained_on_and_always_the_same(self):
+        trained, evaluated, _ = self.spied("--num_steps", 90, "--eval_interval", 40)
+        self.assertEqual(len(evaluated), 3)
+        self.assertEqual(evaluated[0], evaluated[1])
+        self.assertEqual(evaluated[0], evaluated[2])
+        trained, held_out = set(map(tuple, trained)), set(map(tuple, evaluated[0]))
+        self.assertEqual((len(trained), len(held_out)), (44, 4))
+        self.assertFalse(trained & held_out)
+
+    def test_of_a_stream_the_tail_is_held_out(self):
+        text = [chr(0x4E00 + i) for i in range(300)]  # each character tells its place
+        self.names.write_text("".join(text), encoding="utf-8")
+        trained, evaluated, _ = self.spied("--stream", "--num_steps", 60, "--batch_size", 9)
+        self.assertEqual({len(window) for window in trained}, {7})
+        places = {token for window in trained for token in window}
+        self.assertLessEqual(places, set(range(270)))
+        self.assertGreater(len(places), 250)
+        pairs = [pair for window in evaluated[0] for pair in zip(window, window[1:])]
+        self.assertEqual(pairs, [(i, i + 1) for i in range(270, 299)])
+
+    def test_a_couple_of_hundred_documents_are_enough(self):
+        self.names.write_text("ab\n" * 9000)
+        _, (documents,), _ = self.spied("--num_steps", 1)
+        self.assertEqual(len(documents), 200)
+
+    def test_the_figures_are_the_mean_losses_of_a_prediction(self):
+        self.names.write_text("ab\nabcabcabcabc\n" * 40)  # longer than the context too
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            model, tokenizer = microgpt.main(["--data", str(self.names), *SMALL, "--num_steps", "2"])
+        docs = NAMES and ["ab", "abcabcabcabc"] * 40
+        random.Random(42).shuffle(docs)
+        documents = [tokenizer.encode(doc)[:7] for doc in docs[-8:]]
+        sizes = [len(tokens) - 1 for tokens in documents]
+        total = sum(model.loss(tokens).data * n for tokens, n in zip(documents, sizes))
+        self.assertIn(f"\nval loss {total / sum(sizes):.4f} | bigram table ", out.getvalue())
+        self.assertIn(f" | ln(4) {math.log(4):.4f}\n", out.getvalue())
+
+    def test_taking_it_changes_nothing_about_the_training_that_follows(self):
+        for mode in (DOCUMENTS, WINDOWS):
+            flags = ("--data", self.names, "--num_steps", 12, *mode)
+            plain, watched = main(*flags), main(*flags, "--eval_interval", 5)
+            taken = re.findall(r"step +(\d+) / +12 \| val loss \d+\.\d{4}\n", watched)
+            self.assertEqual(taken, ["5", "10"])
+            self.assertEqual(re.sub(r"step.*val loss.*\n", "", watched), plain)
+
+
+@unittest.skipIf(os.name == "nt", "needs kill -9")
+class Crashes(Folder):
+    def test_killed_at_any_moment_while_saving_at_every_step_it_leaves_a_whole_file(self):
+        flags = ("--data", self.names, "--num_steps", 10**6, "--val_fraction", 0, "--eval_interval", 1)
+        rng, last = random.Random(0), 0
+        for _ in range(8):
+            load = ("--load", self.path) if self.path.exists() else ()
+            process = start(PROGRAM, *flags, *load, "--save", self.path)
+            for _ in range(5):  # three of counts, and two of steps: the first is saved by then
+                process.stdout.readline()
+            time.sleep(rng.random() / 20)
+            process.kill()
+            process.communicate()
+            step = microgpt.load(self.path).step
+            self.assertGreater(step, last)
+            last = step
+        left = {name for name in os.listdir(self.folder) if not name.endswith(".tmp")}
+        self.assertEqual(left, {"model.json", "names"})
+
+    @unittest.skipUnless(resource, "no limits on the size of a file")
+    def test_where_a_file_cannot_grow_the_old_one_is_untouched(self):
+        self.train()
+        before = self.path.read_bytes()
+        status, out, err = run(
+            "--load", self.path, "--save", self.path, "--data", self.names, "--num_steps", 4,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        )  # fmt: skip
+        self.assertEqual((status, len(steps(out))), (2, 2))
+        self.assertRegex(err, r"\Amicrogpt\.py: error: cannot save [^\n]*large[^\n]*\n\Z")
+        self.assertEqual(self.path.read_bytes(), before)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
+
+    def test_a_loss_or_a_weight_that_is_not_finite_is_an_error_and_never_in_a_file(self):
+        growing = ("--data", self.names, *SMALL, "--weight_decay", 1e9, "--num_steps", 99)
+        status, out, err = run(*growing, "--eval_interval", 1, "--save", self.path)
+        self.assertEqual(status, 2)
+        self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]*try a smaller learning rate\n\Z")
+        reached = microgpt.load(self.path).step
+        self.assertIn(len([line for line in steps(out) if "val" not in line]) - reached, (0, 1))
+        self.path.unlink()
+        # the last step's own update: infinite, or so large that the next loss would be
+        for rate in (1e300, 1e153):
+            once = ("--data", self.names, *SMALL, "--learning_rate", rate, "--num_steps", 1)
+            for flags in (once, (*once, "--save", self.path)):
+                with self.assertRaisesRegex(FloatingPointError, "try a smaller learning rate$"):
+                    main(*flags)
+        self.assertEqual(os.listdir(self.folder), ["names"])
+
+
+class Saving(Folder):
+    def test_what_cannot_be_written_is_found_out_before_training(self):
+        missing = self.folder / "none" / "model.json"
+        for path in (self.folder, missing, self.names / "x", os.devnull, self.folder / ("x" * 300)):
+            error = self.error("--data", self.names, "--save", path)
+            self.assertTrue(error.startswith("cannot save "), error)
+        self.assertTrue(Path(os.devnull).exists())
+        self.assertEqual(os.listdir(self.folder), ["names"])
+
+    @unittest.skipIf(not hasattr(os, "geteuid") or os.geteuid() == 0, "the superuser may write it")
+    def test_a_file_that_is_protected_stays(self):
+        self.path.write_text("mine")
+        self.path.chmod(0o444)
+        self.assertIn("may be written", self.error("--data", self.names, "--save", self.path))
+        self.assertEqual(self.path.read_text(), "mine")
+
+    def test_the_data_is_not_written_over(self):
+        link = self.folder / "link"
+        link.symlink_to(self.names)
+        for path in (self.names, link, self.folder / ".." / self.folder.name / "names"):
+            error = self.error("--data", self.names, "--save", path)
+            self.assertIn("would overwrite the data", error)
+        self.assertEqual(self.names.read_text(), NAMES)
+
+    def test_no_other_file_is_touched(self):
+        others = [self.folder / f"{name}.tmp" for name in ("model.json", "model", ".model.json")]
+        for other in others:
+            other.write_text("mine")
+        self.train()
+        self.assertEqual([other.read_text() for other in others], ["mine"] * 3)
+        self.assertEqual(len(os.listdir(self.folder)), 5)
+
+    def test_nothing_is_written_where_an_argument_or_the_data_is_wrong(self):
+        self.path.write_text("old")
+        for flags in (("--n_head", 3), ("--data", self.folder / "none"), ("--prompt", "xyz")):
+            self.error("--data", self.names, "--save", self.path, *flags)
+        self.assertEqual(self.path.read_text(), "old")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
+
+    @unittest.skipIf(os.name == "nt", "links need rights there")
+    def test_through_a_link_and_with_the_usual_rights(self):
+        link, plain = self.folder / "link", self.folder / "plain"
+        link.symlink_to(self.path)
+        plain.touch()
+        microgpt.save(link, "{}")
+        self.assertTrue(link.is_symlink())
+        self.assertEqual(self.path.read_text(), "{}")
+        self.assertEqual(self.path.stat().st_mode, plain.stat().st_mode)
+        self.path.chmod(0o600)
+        microgpt.save(link, "[]")
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+
+
+class Loading(Folder):
+    def setUp(self):
+        super().setUp()
+        self.train()
+        self.good = json.loads(self.path.read_text())
+
+    def rejected(self, text):
+        self.path.write_text(text if isinstance(text, str) else json.dumps(text))
+        error = self.error("--load", self.path)
+        self.assertTrue(error.startswith(f"cannot load {str(self.path)!r} ("), error)
+        return error
+
+    def test_it_holds_the_format_the_shape_the_weights_and_what_going_on_needs(self):
+        good = self.good
+        self.assertEqual((good["format"], good["version"]), ("microgpt checkpoint", 1))
+        self.assertEqual((good["chars"], good["step"]), ("abcdefghijk", 2))
+        flags = vars(microgpt.parse([]))
+        for name in ("data", "save", "load", "prompt", "num_samples", "temperature", "top_k"):
+            self.assertNotIn(name, good["flags"])
+        for name, flag in good["flags"].items():
+            self.assertIs(type(flag), type(flags[name]), name)
+        self.assertEqual(len(good["flags"]), 14)
+        model = microgpt.load(self.path).model
+        for name, matrix in model.weights.items():
+            self.assertEqual([[p.data for p in row] for row in matrix], good["weights"][name])
+        self.assertEqual(len(good["means"]), len(model.parameters))
+        self.assertEqual(len(good["squares"]), len(model.parameters))
+
+    def test_what_is_not_a_file_with_a_checkpoint_is_rejected(self):
+        text = self.path.read_text()
+        for other in ("", "hello", "[]", "{}", "null", "3", '"x"', "[" * 10**5, text + "x",
+                      *[text[: len(text) * i // 20] for i in range(20)]):  # fmt: skip
+            self.rejected(other)
+        self.path.unlink()
+        for path in (self.path, self.folder):
+            self.assertIn("cannot load", self.error("--load", path))
+        self.path.write_bytes(b"\xff\xfe{}")
+        self.assertIn("cannot load", self.error("--load", self.path))
+
+    def test_another_version_is_named_as_the_reason(self):
+        for version in (2, 0, "1", None, 1.5):
+            self.assertIn("version", self.rejected({**self.good, "version": version}))
+
+    def test_nothing_in_it_is_trusted(self):
+        junk = (None, True, "x", "1", -1, 1.5, math.nan, math.inf, -math.inf, 10**400, [], {}, [1])
+
+        def places(part):
+            """Every place in a dictionary, and the first and last of a list, at any depth."""
+            keys = list(part) if isinstance(part, dict) else [0, len(part) - 1]
+            for key in keys:
+                yield part, key
+                if isinstance(part[key], (dict, list)):
+                    yield from places(part[key])
+
+        tried = 0
+        for part, key in places(self.good):
+            kept = part[key]
+            for other in junk:
+                is_right = other == 1.5 and isinstance(kept, float) and key != "val_fraction"
+                if is_right or other == -1 and key == "seed":
+                    continue
+                part[key] = other
+                self.rejected(self.good)
+                tried += 1
+            part[key] = kept
+        self.assertGreater(tried, 700)
+
+    def test_lengths_names_and_order_are_checked(self):
+        def with_change(change):
+            bad = json.loads(json.dumps(self.good))
+            change(bad)
+            self.rejected(bad)
+
+        for change in (
+            lambda x: x["weights"]["wte"][0].pop(),
+            lambda x: x["weights"]["wte"][0].append(0.5),
+            lambda x: x["weights"]["wte"].pop(),
+            lambda x: x["weights"]["layer0.attn_wq"].append([0.5] * 4),
+            lambda x: x["weights"].update(more=[[0.5]]),
+            lambda x: x["weights"].pop("wpe"),
+            lambda x: x["means"].pop(),
+            lambda x: x["squares"].append(0.5),
+            lambda x: x["squares"].__setitem__(3, -0.5),
+            lambda x: x["random_state"].pop(),
+            lambda x: x["random_state"].__setitem__(3, 2**32),
+            lambda x: x["random_state"].__setitem__(-1, 625),
+            lambda x: x.update(chars="bacdefghijk"),
+            lambda x: x.update(chars="aacdefghijk"),
+            lambda x: x.update(chars=""),
+            lambda x: x.pop("step"),
+            lambda x: x["flags"].pop("seed"),
+            lambda x: x["flags"].update(data="names"),
+            lambda x: x["flags"].update(help=True),
+            lambda x: x["weights"]["lm_head"].__setitem__(0, [1e308] * 4),
+            lambda x: x["flags"].update(lr_schedule="square"),
+            lambda x: x["flags"].update(n_layer=2),
+            lambda x: x["flags"].update(n_layer=10**9),
+            lambda x: x["flags"].update(n_embd=10**9, n_head=1),
+            lambda x: x["flags"].update(block_size=10**11),
+            lambda x: x["flags"].update(n_head=3),
+            lambda x: x["flags"].update(num_steps=10**30),
+            lambda x: x["flags"].update(stream=True),
+        ):
+            with_change(change)
+
+    def test_a_model_flag_that_contradicts_it_is_an_error(self):
+        for flags in (("--n_layer", 2), ("--n_embd", 8), ("--n_head", 1), ("--block_size", 9)):
+            error = self.error("--load", self.path, *flags)
+            self.assertIn(f"{flags[0]} {flags[1]} contradicts the checkpoint, which has ", error)
+        self.assertIn("--stream True contradicts", self.error("--load", self.path, "--stream"))
+        main("--load", self.path, *SMALL)  # the same again does not
+
+    def test_data_and_prompts_that_it_does_not_know_are_errors(self):
+        self.names.write_text("abc\nabx\n")
+        error = self.error("--load", self.path, "--data", self.names, "--num_steps", 9)
+        self.assertIn("'x' is not in the alphabet, which is 'abcdefghijk'", error)
+        self.assertIn("'XY' is not in", self.error("--load", self.path, "--prompt", "aYX"))
