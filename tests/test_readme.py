@@ -1,5 +1,8 @@
 import doctest
 import re
+import shlex
+import shutil
+import tempfile
 import unittest
 
 from tests.support import ROOT, default_run, start
@@ -10,6 +13,14 @@ TESTED = {  # elsewhere, or with fewer steps
     "python -m unittest": None,
     "python tests/benchmark.py": "python tests/benchmark.py --quick",
 }
+
+
+def shortened(command):
+    """Return a command with fewer steps where it has very many."""
+    few = {"--num_steps 2000": "--num_steps 4", "interval 500": "interval 4", "embd 32": "embd 4"}
+    for many in few if "2000" in command else ():
+        command = command.replace(many, few[many])
+    return command
 
 
 def blocks(language):
@@ -30,15 +41,30 @@ class Readme(unittest.TestCase):
     def test_every_command_works(self):
         commands = [line for block in blocks("sh") for line in block.splitlines()]
         self.assertLessEqual(set(TESTED), set(commands))
-        commands = [TESTED.get(command, command) for command in commands]
-        started = {command: start(*command.split()[1:]) for command in commands if command}
-        for command, process in started.items():
-            with self.subTest(command):
-                out, err = process.communicate()
-                self.assertEqual((process.returncode, err), (0, ""))
-                self.assertEqual(command.split()[0], "python")
-                last = "  --temperature N" if "--help" in command else "sample "
-                self.assertIn("first loss on the" if "benchmark" in command else last, out)
+        commands = [shortened(TESTED.get(command, command) or "") for command in commands]
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copytree(ROOT, f"{folder}/copy", ignore=shutil.ignore_patterns(".git"))
+            running = []
+            for command in filter(None, commands):
+                python, *words = shlex.split(command)
+                self.assertEqual(python, "python")
+                running.append((command, start(*words, cwd=copy)))
+                if "names.json" in command:  # the next one needs it
+                    running[-1][1].wait()
+            for command, process in running:
+                with self.subTest(command):
+                    out, err = process.communicate()
+                    self.assertEqual((process.returncode, err), (0, ""))
+                    last = "\n  --temperature " if "--help" in command else "sample "
+                    self.assertIn("first loss on the" if "benchmark" in command else last, out)
+
+    def test_the_lines_of_the_longer_run_are_those_that_it_prints(self):
+        (report,) = blocks("console")
+        form = [rf"step +{step} / 2000 \| val loss \d\.\d{{4}}" for step in (500, 1000, 1500, 2000)]
+        form += [r"val loss (\d\.\d{4}) \| bigram table 2\.4602 \| ln\(27\) 3\.2958"]
+        self.assertRegex(report, "\\A" + "\n".join(form) + "\n\\Z")
+        *_, last, end = report.splitlines()
+        self.assertEqual(last.split()[-1], end.split()[2])
 
     def test_the_python_sessions_give_what_they_show(self):
         session = doctest.DocTestParser().get_doctest(
