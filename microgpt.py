@@ -605,7 +605,7 @@ def first_ctrl_c():
 
     def note(*_):
         pressed.append(True)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = is_main_thread and signal.signal(signal.SIGINT, note)  # other threads don't get it
     try:

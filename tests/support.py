@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,18 @@ PROGRAM = ROOT / "microgpt.py"
 TRACE = json.loads((ROOT / "tests" / "trace.json").read_text(encoding="utf-8"))["runs"]
 
 
+def heed_ctrl_c():
+    """Let a child heed SIGINT, even where a shell has started the tests to run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments, cwd=ROOT, **options):
     """Start a Python process with its output in pipes."""
     # its output as UTF-8 whatever the locale, and no __pycache__ in the project
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.update(options.pop("env", {}))
+    if os.name != "nt":
+        options.setdefault("preexec_fn", heed_ctrl_c)
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},

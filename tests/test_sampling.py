@@ -100,12 +100,12 @@ class Sampling(unittest.TestCase):
         self.assertEqual(sample(endless, ABC, temperature=0, prompt="a" * 9), "a" * 9 + "ccccc")
 
     def test_a_stream_starts_from_a_newline_or_else_from_one_of_its_characters(self):
-        lines = Tokenizer(["b\na"], is_stream=True)  # newline: 0, a: 1, b: 2
-        after = Table([[0, 0, 5], [5, 0, 0], [0, 5, 0]], block_size=4)
-        self.assertEqual(sample(after, lines, temperature=0), "ba\nb")
+        lines = Tokenizer(["\na\t"], is_stream=True)  # tab: 0, newline: 1, a: 2
+        after = Table([[0, 5, 0], [0, 0, 5], [5, 0, 0]], block_size=4)
+        self.assertEqual(sample(after, lines, temperature=0), "a\t\na")
         no_newline = Tokenizer(["cba"], is_stream=True)  # a: 0, b: 1, c: 2
-        self.assertEqual(sample(after, no_newline, temperature=0), "cbac")
-        self.assertEqual(sample(after, no_newline, temperature=0, prompt="b"), "bacba")
+        self.assertEqual(sample(after, no_newline, temperature=0), "bcab")
+        self.assertEqual(sample(after, no_newline, temperature=0, prompt="b"), "bcabc")
 
     def test_past_the_context_the_window_slides(self):
         # what the model says of the last block_size tokens, read anew each time
