@@ -146,6 +146,8 @@ class GoingOn(Folder):
         status, out, err = run("--load", self.path, *flags)
         self.assertEqual((status, err), (0, ""))
         self.assertRegex(out, r"\nsample  1: ae\w{0,9}\nsample  2: ae\w{0,9}\n\Z")
+        likeliest = main("--load", self.path, *flags, "--temperature", 1, "--top_k", 1)
+        self.assertEqual(samples(likeliest), samples(out))
 
     def test_a_model_of_twelve_layers_goes_through_a_file(self):
         self.train("--n_layer", 12, "--num_steps", 1)
@@ -194,13 +196,15 @@ class HeldOut(Folder):
         self.names.write_text("ab\nabcabcabcabc\n" * 40)  # longer than the context too
         with contextlib.redirect_stdout(io.StringIO()) as out:
             model, tokenizer = microgpt.main(["--data", str(self.names), *SMALL, "--num_steps", "2"])
-        docs = NAMES and ["ab", "abcabcabcabc"] * 40
+        docs = ["ab", "abcabcabcabc"] * 40
         random.Random(42).shuffle(docs)
         documents = [tokenizer.encode(doc)[:7] for doc in docs[-8:]]
+        counted = [tokenizer.encode(doc) for doc in docs[:-8]]
+        bigrams = microgpt.evaluate_bigrams(counted, documents, 4)
         sizes = [len(tokens) - 1 for tokens in documents]
         total = sum(model.loss(tokens).data * n for tokens, n in zip(documents, sizes))
-        self.assertIn(f"\nval loss {total / sum(sizes):.4f} | bigram table ", out.getvalue())
-        self.assertIn(f" | ln(4) {math.log(4):.4f}\n", out.getvalue())
+        yardsticks = f"bigram table {bigrams:.4f} | ln(4) {math.log(4):.4f}\n"
+        self.assertIn(f"\nval loss {total / sum(sizes):.4f} | {yardsticks}", out.getvalue())
 
     def test_taking_it_changes_nothing_about_the_training_that_follows(self):
         for mode in (DOCUMENTS, WINDOWS):
@@ -229,6 +233,14 @@ class Crashes(Folder):
             last = step
         left = {name for name in os.listdir(self.folder) if not name.endswith(".tmp")}
         self.assertEqual(left, {"model.json", "names"})
+
+    def test_a_crash_before_the_file_is_in_its_place_leaves_the_old_one(self):
+        self.path.write_text("old")
+        with mock.patch("os.replace", side_effect=OSError("crash")):
+            with self.assertRaisesRegex(ValueError, "cannot save .*crash"):
+                microgpt.save(self.path, "new")
+        self.assertEqual(self.path.read_text(), "old")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
 
     @unittest.skipUnless(resource, "no limits on the size of a file")
     def test_where_a_file_cannot_grow_the_old_one_is_untouched(self):

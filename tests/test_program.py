@@ -159,6 +159,7 @@ class Streams(unittest.TestCase):
         text = re.search(r"^sample  1: (\w+)", out, re.M)[1]
         self.assertEqual(text, ("abcd" * 20)[: len(text)])  # from an a, far past the context
         self.assertEqual(len(text), 41)
+        self.assertIn(f"sample  1: {text}  (in the data)\n", out)
         path = str(periodic_folder() / "model.json")
         with contextlib.redirect_stdout(io.StringIO()):
             model, tokenizer = microgpt.main(["--load", path, "--num_samples", "0"])
