@@ -33,7 +33,7 @@ from pathlib import Path
 # A model computes with numbers, so each character gets one, its token id. A document is a line of
 # the text, such as a name. One more token, BOS ("beginning of sequence"), stands before and after
 # it: from BOS the model predicts the first character, and by predicting BOS it says that the
-# document is over. Or the text is one stream, out of which training takes windows, random slices.
+# document is over. Or the text is one stream, without BOS: training takes random windows of it.
 
 
 def read_text(path: Path) -> str:
@@ -140,8 +140,8 @@ class Value:
     def __pow__(self, other):
         other = other if isinstance(other, Value) else Value(other)
         a, b, power = self.data, other.data, math.pow(self.data, other.data)
-        by_a = b * math.pow(a, b - 1) if b else 0.0  # and by b: a**b * log(a)
-        by_b = power * math.log(a) if a > 0 else (math.nan if a else 0.0)  # nan: not defined
+        by_a = b * math.pow(a, b - 1) if b else 0.0  # d(a**b)/da = b * a**(b-1)
+        by_b = power * math.log(a) if a > 0 else (math.nan if a else 0.0)  # a**b * log(a)
         return Value(power, ((self, other), (by_a, by_b)))
 
     def exp(self) -> "Value":
@@ -173,7 +173,7 @@ class Value:
         A leaf adds it to the grad that it has, so that the gradients of several calls add up.
         """
         computed, found, seen = [self], {self}, set()
-        for node in computed:  # the list grows on the way, until no value behind it is missing
+        for node in computed:  # grows while it is read: the inputs, their inputs, but no leaves
             for inputs, _ in node.sources:
                 if id(inputs) not in seen:  # many nodes share their inputs: search those once
                     seen.add(id(inputs))
@@ -210,8 +210,8 @@ def dot(a, b, b_data=()) -> Value:
 #
 # Two vectors of n_embd numbers, the embeddings of a token and of its position, are added up. Each
 # layer adds to it: attention, what it finds in the tokens so far; an MLP (matrix, ReLU, matrix),
-# what it makes of that (Vaswani et al., 2017). Unlike GPT-2 (Radford et al., 2019): RMSNorm for
-# LayerNorm, first and not last; ReLU for GELU; no biases or scales; a new matrix for the logits.
+# what it makes of that (Vaswani et al., 2017). GPT-2 (Radford et al., 2019) differs in details: it
+# has LayerNorm, also at the end but not the start; GELU; biases and scales; wte for the logits too.
 
 
 def linear(x, weight) -> list[Value]:
@@ -238,7 +238,7 @@ def logsumexp(logits) -> Value:
 
 def softmax(logits) -> list[Value]:
     """Return the probabilities that logits stand for: exp of each, over the sum of them all."""
-    shift = -logsumexp(logits)
+    shift = -logsumexp(logits)  # exp(logit - log(total)) is exp(logit) / total
     return [(logit + shift).exp() for logit in logits]
 
 
@@ -291,8 +291,8 @@ class GPT:
         for start in range(0, self.n_embd, self.head_dim):
             head = slice(start, start + self.head_dim)
             scores = linear(query[head], [key[head] for key in keys])  # query times each key
-            columns = zip(*[value[head] for value in values])
-            gathered += linear(softmax(scores), columns)  # the mean of the values, weighted
+            columns = zip(*[value[head] for value in values])  # a row for each number of a value
+            gathered += linear(softmax(scores), columns)  # the means of these, weighted
         return linear(gathered, self.weights[f"layer{i}.attn_wo"])
 
     def forward(self, token: int, cache: list) -> list[Value]:
@@ -377,7 +377,7 @@ def train(
         keep = 1 - rate * weight_decay  # below 1, Adam is AdamW (Loshchilov & Hutter, 2019)
         # The running means start at 0, so the first ones are too small; this makes up for it.
         bias1, bias2 = 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1)
-        rate /= bias1
+        rate /= bias1  # here once, instead of mean / bias1 for each weight
         for i, p in enumerate(parameters):
             grad = p.grad
             means[i] = mean = beta1 * means[i] + rest1 * grad
@@ -466,7 +466,7 @@ def parse(argv) -> argparse.Namespace:
     natural, size = partial(number, int, 0, 10**12), partial(number, int, 1, 10**12)
     amount, rate = partial(number, float, 0, math.inf), partial(number, float, 1e-12, math.inf)
     part = partial(number, float, 0, 1)
-    here = Path(__file__).parent if "__file__" in globals() else Path()
+    here = Path(globals().get("__file__", "")).parent  # no file in a notebook
     parser = argparse.ArgumentParser("microgpt.py", allow_abbrev=False)
     parser.description, parser.error = "Train a GPT on a text, then let it write.", fail
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
@@ -524,7 +524,7 @@ class Run:
             "weights": {name: [[p.data for p in row] for row in rows] for name, rows in matrices},
             "means": self.moments[0], "squares": self.moments[1],
         }  # fmt: skip
-        ids = [*reversed(range(self.tokenizer.vocab_size))]  # an example of every token, BOS first
+        ids = [*reversed(range(self.tokenizer.vocab_size))]  # an example, BOS first
         with suppress(ValueError):  # for a number that is not finite
             if math.isfinite(self.model.loss([*ids, ids[0]]).data):
                 return json.dumps(parts, allow_nan=False, sort_keys=True)
@@ -560,8 +560,7 @@ def save(path: Path, text: str) -> None:
 def load(path: Path, argv=()) -> Run:
     """Return the run that a checkpoint holds, with flags as in argv; ValueError if it is broken."""
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
+        found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or found.get("format") != "microgpt checkpoint":
             raise ValueError("it is not a microgpt checkpoint")
         if found.get("version") != 1:
@@ -570,10 +569,11 @@ def load(path: Path, argv=()) -> Run:
         given = ["--stream"] * (flags["stream"] is True)
         given += [f"--{name}={flags[name]}" for name in SAVED_FLAGS]
         saved = parse(given)
-        num_rows = 2 * len(found["chars"]) + saved.block_size + 12 * saved.n_embd * saved.n_layer
-        if saved.n_embd * num_rows > len(text):  # more weights than characters: not worth building
-            raise ValueError("its sizes are too large for it")
-        run = Run(saved, Tokenizer(found["chars"], saved.stream), random.Random())
+        tokenizer = Tokenizer(found["chars"], saved.stream)
+        num_rows = 2 * tokenizer.vocab_size + saved.block_size + 12 * saved.n_embd * saved.n_layer
+        if saved.n_embd * num_rows != len(found["means"]):  # found out before it takes memory
+            raise ValueError("its moments are not as many as its sizes make weights")
+        run = Run(saved, tokenizer, random.Random())
         rows = [row for name in run.model.weights for row in found["weights"][name]]
         columns = [x for row in rows for x in row], found["means"], found["squares"]
         for i, p in enumerate(run.model.parameters):
@@ -615,9 +615,14 @@ def first_ctrl_c():
             signal.signal(signal.SIGINT, before)
 
 
+def is_live() -> bool:
+    """Return whether a line of the output can be written over: on a terminal, in a notebook."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
 def put(line: str, live="", stays=True) -> None:
-    """Print a line; on a terminal or in a notebook the live one, over the last if not to stay."""
-    if sys.stdout.isatty() or "ipykernel" in sys.modules:
+    """Print a line, or where it is_live() the live one, which the next goes over if not to stay."""
+    if is_live():
         columns = shutil.get_terminal_size().columns - 3  # leaves room for a ^C
         print("\r" + (live or line)[:columns].ljust(columns), end="\n" * stays, flush=True)
     else:
@@ -635,8 +640,7 @@ def follow(run: Run, draw, val_documents: list) -> list[float]:
         flags.warmup_steps, flags.weight_decay, step=run.step, moments=run.moments,
     )  # fmt: skip
     with first_ctrl_c() as pressed:
-        for loss in training:
-            run.step += 1
+        for run.step, loss in enumerate(training, run.step + 1):
             losses.append(loss)
             is_last = run.step == flags.num_steps or bool(pressed)
             line, recent = f"step {run.step:4d} / {flags.num_steps:4d} |", losses[-50:]
@@ -649,7 +653,7 @@ def follow(run: Run, draw, val_documents: list) -> list[float]:
                     put(f"{line} val loss {evaluate(run.model, val_documents):.4f}")
                 if flags.save:
                     save(flags.save, run.to_json())
-            if is_last:
+            if is_last or pressed:
                 break
         text = run.to_json()  # if it is not saved, it is still checked
         if flags.save:
@@ -708,14 +712,17 @@ def main(argv=()) -> tuple[GPT, Tokenizer]:
         save(flags.save, "")
     print(f"{counts}vocab size: {tokenizer.vocab_size}")
     print(f"num params: {len(model.parameters)}", flush=True)
-    losses = follow(run, draw, val_documents)
+    try:
+        losses = follow(run, draw, val_documents)
+    except BaseException:
+        print(end="\n" * is_live())  # what comes next is not for the line that was live
+        raise
     if losses:
         print("loss curve", curve(losses, min(70, shutil.get_terminal_size().columns - 12)))
     if val_documents:
-        val_loss = f"val loss {evaluate(model, val_documents):.4f}"
-        bigrams = evaluate_bigrams(train_documents, val_documents, tokenizer.vocab_size)
-        guess = f"ln({tokenizer.vocab_size}) {math.log(tokenizer.vocab_size):.4f}"
-        print(f"{val_loss} | bigram table {bigrams:.4f} | {guess}")
+        n, val_loss = tokenizer.vocab_size, evaluate(model, val_documents)
+        bigrams = evaluate_bigrams(train_documents, val_documents, n)
+        print(f"val loss {val_loss:.4f} | bigram table {bigrams:.4f} | ln({n}) {math.log(n):.4f}")
     how = flags.temperature, flags.top_k, flags.prompt, flags.max_new_tokens
     for i in range(1, flags.num_samples + 1):
         text = sample(model, tokenizer, run.rng, *how)

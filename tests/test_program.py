@@ -270,7 +270,7 @@ class Output(unittest.TestCase):
 
 @unittest.skipUnless(pty, "needs a terminal")
 class Terminal(unittest.TestCase):
-    def on_terminal(self, *flags, columns):
+    def on_terminal(self, *flags, columns, status=0):
         """Return what a terminal of so many columns receives."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -286,7 +286,7 @@ class Terminal(unittest.TestCase):
                 break
             received += data
         os.close(ours)
-        self.assertEqual((process.communicate()[1], process.returncode), ("", 0))
+        self.assertEqual((bool(process.communicate()[1]), process.returncode), (status > 0, status))
         return received.decode().replace("\r\n", "\n")
 
     def test_one_line_is_rewritten_with_step_loss_speed_and_time_left(self):
@@ -299,6 +299,19 @@ class Terminal(unittest.TestCase):
             self.assertRegex(part, f"^{form}$")
         self.assertRegex(shown[-1], r"^step  200 / .* 0:00 left$")
         self.assertEqual({len(part) for part in line.split("\r")[1:]}, {77})
+
+    def test_an_error_is_not_written_into_the_line_that_is_rewritten(self):
+        out = self.on_terminal("--weight_decay", 1e9, "--num_steps", 99, columns=80, status=2)
+        self.assertRegex(out, r"\rstep[^\n]+\n\Z")
+
+    def test_a_val_loss_has_a_line_of_its_own(self):
+        flags = ("--num_steps", 4, "--eval_interval", 2)
+        out = self.on_terminal(*flags, columns=80)
+        lines = [line.split("\r")[-1].rstrip() for line in out.split("\n") if "step" in line]
+        self.assertEqual([line[:25] for line in lines], [
+            "step    2 /    4 | val lo", "step    4 /    4 | loss " + lines[1][24],
+            "step    4 /    4 | val lo",
+        ])  # fmt: skip
 
     def test_a_narrow_terminal_does_not_wrap(self):
         for columns in (30, 5):
