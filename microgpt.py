@@ -718,7 +718,7 @@ def main(argv=()) -> tuple[GPT, Tokenizer]:
         print(end="\n" * is_live())  # what comes next is not for the line that was live
         raise
     if losses:
-        print("loss curve", curve(losses, min(70, shutil.get_terminal_size().columns - 12)))
+        put(f"loss curve {curve(losses, min(70, shutil.get_terminal_size().columns - 14))}")
     if val_documents:
         n, val_loss = tokenizer.vocab_size, evaluate(model, val_documents)
         bigrams = evaluate_bigrams(train_documents, val_documents, n)
