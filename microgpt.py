@@ -536,25 +536,24 @@ def save(path: Path, text: str) -> None:
 
     It is moved into place when it is complete. With an empty text, only see if it could be.
     """
-    temporary = None
+    temporary = f"microgpt.{time.time_ns()}.tmp"
     try:
         path = Path(os.path.realpath(path))  # a link stays a link
         if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
             raise OSError("it is not a file that may be written")
-        temporary = path.parent / f"microgpt.{time.time_ns()}.tmp"
-        with open(temporary, "x", encoding="ascii") as file:
+        with open(path.parent / temporary, "x", encoding="ascii") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         if text:
-            shutil.copymode(path if path.exists() else temporary, temporary)
-            os.replace(temporary, path)
+            if path.exists():
+                shutil.copymode(path, path.parent / temporary)
+            os.replace(path.parent / temporary, path)
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot save {str(path)!r} ({error}): try another path") from None
     finally:
-        if temporary:
-            with suppress(OSError):
-                temporary.unlink()
+        with suppress(OSError, ValueError):
+            os.remove(path.parent / temporary)
 
 
 def load(path: Path, argv=()) -> Run:
@@ -565,9 +564,8 @@ def load(path: Path, argv=()) -> Run:
             raise ValueError("it is not a microgpt checkpoint")
         if found.get("version") != 1:
             raise ValueError("it is not of version 1, which this program reads")
-        flags = found["flags"]
-        given = ["--stream"] * (flags["stream"] is True)
-        given += [f"--{name}={flags[name]}" for name in SAVED_FLAGS]
+        given = ["--stream"] * bool(found["flags"]["stream"])
+        given += [f"--{name}={found['flags'][name]}" for name in SAVED_FLAGS]
         saved = parse(given)
         tokenizer = Tokenizer(found["chars"], saved.stream)
         num_rows = 2 * tokenizer.vocab_size + saved.block_size + 12 * saved.n_embd * saved.n_layer
@@ -580,10 +578,9 @@ def load(path: Path, argv=()) -> Run:
             p.data, run.moments[0][i], run.moments[1][i] = (float(x[i]) for x in columns)
         run.step = number(int, 0, 10**12, str(found["step"]))
         run.rng.setstate((3, tuple(found["random_state"]), None))
-        if min(run.moments[1]) < 0 or max(found["random_state"]) >= 2**32:
-            raise ValueError("a number in it is too small or too large")
-        if run.to_json() != json.dumps(found, sort_keys=True):
-            raise ValueError("what it holds is not all of the right type and length")
+        is_in_range = min(run.moments[1]) >= 0 and max(found["random_state"]) < 2**32
+        if not is_in_range or run.to_json() != json.dumps(found, sort_keys=True):
+            raise ValueError("not all in it has the right type, length and range")
     except Exception as error:  # of any kind: nothing is known of what stands in the file
         wanted = "give one that --save has written"
         raise ValueError(f"cannot load {str(path)!r} ({error}): {wanted}") from None

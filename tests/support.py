@@ -14,7 +14,7 @@ TRACE = json.loads((ROOT / "tests" / "trace.json").read_text(encoding="utf-8"))[
 
 
 def heed_ctrl_c():
-    """Let a child heed SIGINT, even where a shell has started the tests to run in the background."""
+    """Let a child heed SIGINT, even where a shell has the tests run in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -195,7 +195,8 @@ class HeldOut(Folder):
     def test_the_figures_are_the_mean_losses_of_a_prediction(self):
         self.names.write_text("ab\nabcabcabcabc\n" * 40)  # longer than the context too
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            model, tokenizer = microgpt.main(["--data", str(self.names), *SMALL, "--num_steps", "2"])
+            flags = ["--data", self.names, *SMALL, "--num_steps", 2]
+            model, tokenizer = microgpt.main(flags)
         docs = ["ab", "abcabcabcabc"] * 40
         random.Random(42).shuffle(docs)
         documents = [tokenizer.encode(doc)[:7] for doc in docs[-8:]]
@@ -218,7 +219,8 @@ class HeldOut(Folder):
 @unittest.skipIf(os.name == "nt", "needs kill -9")
 class Crashes(Folder):
     def test_killed_at_any_moment_while_saving_at_every_step_it_leaves_a_whole_file(self):
-        flags = ("--data", self.names, "--num_steps", 10**6, "--val_fraction", 0, "--eval_interval", 1)
+        flags = ("--data", self.names, "--num_steps", 10**6, "--val_fraction", 0)
+        flags += ("--eval_interval", 1)
         rng, last = random.Random(0), 0
         for _ in range(8):
             load = ("--load", self.path) if self.path.exists() else ()
