@@ -264,14 +264,14 @@ class GPT:
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
 
         # w: weights; te, pe: token and position embedding; lm: language model; fc: fully connected
-        rows = {"wte": vocab_size, "wpe": block_size, "lm_head": vocab_size}
-        self.weights = {name: matrix(rows[name]) for name in rows}
+        self.weights = {"wte": matrix(vocab_size), "wpe": matrix(block_size)}
+        self.weights["lm_head"] = matrix(vocab_size)
         for i in range(n_layer):
             for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo"):
                 self.weights[f"layer{i}.{name}"] = matrix(n_embd)
             self.weights[f"layer{i}.mlp_fc1"] = matrix(4 * n_embd)
             self.weights[f"layer{i}.mlp_fc2"] = matrix(n_embd, 4 * n_embd)
-        self.parameters = [p for rows in self.weights.values() for row in rows for p in row]
+        self.parameters = [p for weight in self.weights.values() for row in weight for p in row]
 
     def new_cache(self) -> list:
         """Return an empty memory for a document: for each layer a list of keys, one of values."""
@@ -586,9 +586,9 @@ def load(path: Path, argv=()) -> Run:
         raise ValueError(f"cannot load {str(path)!r} ({error}): {wanted}") from None
     run.flags = parse([*given, *argv])
     for name in ("stream", *MODEL_FLAGS):
-        wanted, known = getattr(run.flags, name), getattr(saved, name)
-        if wanted != known:
-            raise ValueError(f"--{name} {wanted} contradicts the checkpoint, which has {known}")
+        asked, known = getattr(run.flags, name), getattr(saved, name)
+        if asked != known:
+            raise ValueError(f"--{name} {asked} contradicts the checkpoint, which has {known}")
     if run.flags.seed != saved.seed:  # for what comes; the old one shuffles the documents
         run.rng.seed(run.flags.seed)
         run.flags.seed = saved.seed
