@@ -7,7 +7,7 @@ weights. It reads the start of a text and gives each token, here a character, th
 score, its logit. The loss says how badly it scored what really came; the gradients of the loss say
 how to change the weights for the better. Six chapters, each built on those above it, show all of
 that. Left out is what only makes it faster or larger: tensors, GPUs, tokens of several characters.
-Each chapter, from one `# %%` to the next, is also a cell of a notebook.
+The imports, and each chapter from one `# %%` to the next, are also the cells of a notebook.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
-from operator import attrgetter, mul
+from operator import mul
 from pathlib import Path
 
 # %% 1. Data: from text to token ids
@@ -39,7 +39,7 @@ from pathlib import Path
 def read_text(path: Path) -> str:
     """Return the text of a file; ValueError if that cannot be read, or is blank."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig")
         if "\0" in text or not text.strip():
             raise ValueError("binary" if "\0" in text else "blank")
     except (OSError, ValueError) as error:
@@ -54,7 +54,7 @@ def split_documents(text: str) -> list[str]:
 
 
 class Tokenizer:
-    """Gives each character a token id: 0, 1, 2, ... in sorted order. BOS has the last one."""
+    """Gives each character a token id: 0, 1, 2, ... in sorted order; BOS, if any, comes last."""
 
     def __init__(self, docs, is_stream=False):
         self.chars = sorted(set().union(*docs))
@@ -71,8 +71,8 @@ class Tokenizer:
             raise ValueError(f"{unknown!r} is not in the alphabet, which is {known!r}") from None
 
     def decode(self, tokens: list[int]) -> str:
-        """Return the characters of the tokens; there must be no BOS among them."""
-        return "".join([self.chars[token] for token in tokens])
+        """Return the characters of the tokens, without BOS."""
+        return "".join([self.chars[token] for token in tokens if token not in self.ends])
 
 
 def split(items: list, val_fraction: float) -> tuple[list, list]:
@@ -87,7 +87,7 @@ def draw_document(documents: list[list[int]], i: int) -> list[int]:
 
 
 def draw_window(stream: list[int], block_size: int, rng, i: int) -> list[int]:
-    """Return block_size + 1 tokens from a random place in the stream, whichever example i is."""
+    """Return tokens for block_size predictions from a random place in the stream, for any i."""
     start = rng.randrange(len(stream) - block_size)
     return stream[start : start + block_size + 1]
 
@@ -100,12 +100,12 @@ def cut_windows(stream: list[int], block_size: int) -> list[list[int]]:
 # %% 2. Autograd: numbers that know what they were computed from
 #
 # Training asks of each weight: if it grew by a little, how many times that little would the loss
-# grow? This is d(loss)/d(weight), the gradient of the weight. No single operation knows it, but
-# each knows its local gradients, the derivatives of its own result by its own inputs. The chain
-# rule joins them: multiply along every path from the loss to the weight, and add up the paths.
+# grow? This is d(loss)/d(weight), its gradient. No single operation knows it, but each knows its
+# local gradients, the derivatives of its own result by its own inputs. The chain rule joins them:
+# multiply along each path from the loss to the weight, add up the paths, as in (x * x)' = x + x.
 
 serials = count()
-sumprod = getattr(math, "sumprod", lambda p, q: sum(map(mul, p, q)))  # in math since Python 3.12
+sumprod = getattr(math, "sumprod", lambda p, q: sum(map(mul, p, q)))  # since Python 3.12 in math
 
 
 class Value:
@@ -155,9 +155,9 @@ class Value:
 
     def relu(self) -> "Value":
         """Return the number, or 0 if it is below."""
-        if self.data > 0:
-            return Value(self.data, ((self,), (1.0,)))
-        return Value(0.0, ((self,), (0.0,)))
+        if self.data <= 0:
+            return Value(0.0, ((self,), (0.0,)))
+        return Value(self.data, ((self,), (1.0,)))  # nan, too, which must not be hidden
 
     def __neg__(self): return self * -1.0
     def __sub__(self, other): return self + -other
@@ -166,29 +166,31 @@ class Value:
     def __rmul__(self, other): return self * other
     def __rtruediv__(self, other): return Value(other) / self
     def __rpow__(self, other): return Value(other) ** self
+    # for copy and pickle: a copy has a serial of its own
+    def __reduce__(self): return Value, (self.data, *self.sources), (None, {"grad": self.grad})
 
     def backward(self) -> None:
         """Set the grad of every value that this one was computed from to d(this)/d(that value).
 
         A leaf adds it to the grad that it has, so that the gradients of several calls add up.
         """
-        computed, found, seen = [self], {self}, set()
-        for node in computed:  # grows while it is read: the inputs, their inputs, but no leaves
+        queue, computed, seen = [self], {self.serial: self}, set()
+        for node in queue:  # grows while it is read: the inputs, their inputs, but no leaves
             for inputs, _ in node.sources:
-                if id(inputs) not in seen:  # many nodes share their inputs: search those once
+                if id(inputs) not in seen:  # nodes of one matrix share a vector: search it once
                     seen.add(id(inputs))
                     for value in inputs:
-                        if value.sources and value not in found:
+                        if value.sources and value.serial not in computed:
                             value.grad = 0.0
-                            found.add(value)
-                            computed.append(value)
+                            computed[value.serial] = value
+                            queue.append(value)
         self.grad = 1.0 if self.sources else self.grad + 1.0
         # Newest first. What was computed from a value is newer than it, so when its turn comes, its
         # grad is complete. It was added up (+=), since each use of the value is a path of its own.
-        for node in sorted(computed, key=attrgetter("serial"), reverse=True):
-            grad = node.grad
+        for serial in sorted(computed, reverse=True):
+            grad = computed[serial].grad
             if grad:  # else there is nothing to pass on, as behind a ReLU that gave 0
-                for inputs, local_grads in node.sources:
+                for inputs, local_grads in computed[serial].sources:
                     for value, local_grad in zip(inputs, local_grads):
                         value.grad += local_grad * grad
 
@@ -199,19 +201,18 @@ def dot(a, b, b_data=()) -> Value:
     Nodes cost time: most of the program's speed comes from here. b_data: b's numbers, where known.
     """
     a, b = tuple(a), tuple(b)
-    if len(a) != len(b):
-        raise ValueError(f"a dot product needs equal lengths, not {len(a)} and {len(b)}")
-    a_data = [value.data for value in a]
-    b_data = b_data or [value.data for value in b]
-    return Value(sumprod(a_data, b_data), (a, b_data), (b, a_data))
+    a_data, b_data = [value.data for value in a], b_data or [value.data for value in b]
+    if not len(a) == len(b) == len(b_data):
+        raise ValueError(f"equal lengths are needed, not {len(a)}, {len(b)} and {len(b_data)}")
+    return Value(sumprod(a_data, b_data), (a, b_data), (b, a_data))  # d/da[i] is b[i], and back
 
 
 # %% 3. Model: a token goes in, and the logits of the token after it come out
 #
-# Two vectors of n_embd numbers, the embeddings of a token and of its position, are added up. Each
-# layer adds to it: attention, what it finds in the tokens so far; an MLP (matrix, ReLU, matrix),
-# what it makes of that (Vaswani et al., 2017). GPT-2 (Radford et al., 2019) differs in details: it
-# has LayerNorm, also at the end but not the start; GELU; biases and scales; wte for the logits too.
+# Two vectors of n_embd weights, the embeddings of a token and of its position, are added up. Each
+# layer adds to the sum: attention, what it finds in the tokens so far; and an MLP (matrix, ReLU,
+# matrix), what it makes of that (Vaswani et al., 2017). GPT-2 (Radford et al., 2019) has LayerNorm
+# for RMSNorm, at the end, not the start; GELU for ReLU; biases and scales; and wte for lm_head.
 
 
 def linear(x, weight) -> list[Value]:
@@ -237,20 +238,20 @@ def logsumexp(logits) -> Value:
 
 
 def softmax(logits) -> list[Value]:
-    """Return the probabilities that logits stand for: exp of each, over the sum of them all."""
+    """Return logits as probabilities: exp makes all positive, and a division makes their sum 1."""
     shift = -logsumexp(logits)  # exp(logit - log(total)) is exp(logit) / total
     return [(logit + shift).exp() for logit in logits]
 
 
 def cross_entropy(logits, target: int) -> Value:
-    """Return -log of the target's probability: 0 at probability 1, log(n) at 1 / n."""
+    """Return -log of the target's probability: 0 if it is sure, log(n) for a guess among n."""
     return logsumexp(logits) - logits[target]
 
 
 class GPT:
     """A transformer that reads token by token: new_cache(), then forward() for each token.
 
-    weights: matrices, as lists of rows, by name. ValueError if the sizes do not fit together.
+    weights: matrices (lists of rows) by name; parameters: their numbers. ValueError for bad sizes.
     """
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
@@ -258,12 +259,12 @@ class GPT:
             sizes = f"n_layer {n_layer}, n_embd {n_embd}, n_head {n_head}, block_size {block_size}"
             raise ValueError(f"{sizes}: each must be at least 1, and n_embd a multiple of n_head")
         self.n_layer, self.n_embd, self.head_dim = n_layer, n_embd, n_embd // n_head
-        self.block_size = block_size  # the context: how many tokens it can look back on
+        self.block_size = block_size  # the context: how many tokens it sees at once
 
         def matrix(rows, columns=n_embd):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
 
-        # w: weights; te, pe: token and position embedding; lm: language model; fc: fully connected
+        # te, pe: token, position embedding; lm: language model; q, k, v, o: query, key, value, out
         self.weights = {"wte": matrix(vocab_size), "wpe": matrix(block_size)}
         self.weights["lm_head"] = matrix(vocab_size)
         for i in range(n_layer):
@@ -274,16 +275,16 @@ class GPT:
         self.parameters = [p for weight in self.weights.values() for row in weight for p in row]
 
     def new_cache(self) -> list:
-        """Return an empty memory for a document: for each layer a list of keys, one of values."""
+        """Return an empty memory: for each layer lists of keys and values, nodes of the graph."""
         return [([], []) for _ in range(self.n_layer)]
 
     def attention(self, i: int, x, keys: list, values: list) -> list[Value]:
         """Return what layer i gathers for x from the tokens so far, with x as the last of them.
 
         A query says what a token looks for, a key what it can be found by, a value what it gives.
-        Each head has a part of them. Later tokens need no mask: they are not in the lists yet.
+        Each head uses its part of them. No mask hides later tokens: they are not in the lists yet.
         """
-        scale = Value(self.head_dim**-0.5)  # else scores grow with head_dim, and one token wins
+        scale = self.head_dim**-0.5  # sums of n terms spread by sqrt(n): one would win
         query = [q * scale for q in linear(x, self.weights[f"layer{i}.attn_wq"])]
         keys.append(linear(x, self.weights[f"layer{i}.attn_wk"]))
         values.append(linear(x, self.weights[f"layer{i}.attn_wv"]))
@@ -291,8 +292,8 @@ class GPT:
         for start in range(0, self.n_embd, self.head_dim):
             head = slice(start, start + self.head_dim)
             scores = linear(query[head], [key[head] for key in keys])  # query times each key
-            columns = zip(*[value[head] for value in values])  # a row for each number of a value
-            gathered += linear(softmax(scores), columns)  # the means of these, weighted
+            rows = zip(*[value[head] for value in values])  # row j: number j of each token's value
+            gathered += linear(softmax(scores), rows)  # the mean of each row, weighted
         return linear(gathered, self.weights[f"layer{i}.attn_wo"])
 
     def forward(self, token: int, cache: list) -> list[Value]:
@@ -301,7 +302,7 @@ class GPT:
         if position == self.block_size:
             raise ValueError(f"the context is full: block_size is {self.block_size} tokens")
         x = [t + p for t, p in zip(self.weights["wte"][token], self.weights["wpe"][position])]
-        x = rmsnorm(x)  # the sum that all layers add to starts at scale 1
+        x = rmsnorm(x)  # from about 0.1 to 1: else what layers add would drown it
         for i, (keys, values) in enumerate(cache):
             x = [a + b for a, b in zip(x, self.attention(i, rmsnorm(x), keys, values))]
             hidden = linear(rmsnorm(x), self.weights[f"layer{i}.mlp_fc1"])
@@ -310,7 +311,7 @@ class GPT:
         return linear(x, self.weights["lm_head"])
 
     def loss(self, tokens: list[int]) -> Value:
-        """Return the mean cross-entropy of the first block_size predictions of a next token."""
+        """Return the mean cross-entropy of the first block_size predictions; needs 2 tokens."""
         cache, pairs = self.new_cache(), list(zip(tokens, tokens[1:]))[: self.block_size]
         losses = [cross_entropy(self.forward(token, cache), target) for token, target in pairs]
         return sum(losses) / len(losses)
@@ -321,10 +322,11 @@ class GPT:
 # A step takes a batch of examples, computes their mean loss and its gradients, and moves each
 # weight a little against its gradient. How far is up to the optimizer, Adam (Kingma & Ba, 2015,
 # Algorithm 1). It keeps two running means, the moments: of the gradient (mean), and of its square
-# (square). A weight moves by learning rate * mean / sqrt(square): the ratio is near 1 or -1 where
-# the gradients agree from step to step, and nearer 0 where not. The learning rate falls on the way.
+# (square). A weight moves by -learning rate * mean / sqrt(square): the ratio is near 1 or -1 where
+# the gradients agree from step to step, and nearer 0 where not. The learning rate falls on the way,
+# so that the weights settle. A warm-up lets it rise first, while the means are still of few steps.
 
-SCHEDULES = {  # what is left of the learning rate when a part of the way is done, from 0 to 1
+SCHEDULES = {  # the part of the learning rate that is left when `done`, 0 to 1, of the way is over
     "linear": lambda done: 1 - done,
     "cosine": lambda done: 0.55 + 0.45 * math.cos(math.pi * done),  # half a wave, from 1 to 0.1
     "constant": lambda done: 1.0,
@@ -340,42 +342,43 @@ def schedule(step: int, num_steps: int, lr_schedule="linear", warmup_steps=0) ->
 
 def forward_backward(model: GPT, tokens: list[int], batch_size=1) -> float:
     """Return what an example adds to the mean loss of its batch; add its gradients to each grad."""
-    # Python's search for reference cycles rests: graphs have none. That saves a tenth of a step.
-    rests = gc.isenabled() and sys.implementation.name == "cpython"  # PyPy needs it
-    if rests:
+    # Python's search for reference cycles pauses: graphs have none. It saves a tenth of a step.
+    pauses = gc.isenabled() and sys.implementation.name == "cpython"  # PyPy needs it
+    if pauses:
         gc.disable()
     try:
         loss = model.loss(tokens) / batch_size
         loss.backward()
         return loss.data  # only the number: the graph is let go before the next one is built
     finally:
-        if rests:
+        if pauses:
             gc.enable()
 
 
 def train(
     model: GPT, draw, num_steps=1000, batch_size=1, learning_rate=0.01, lr_schedule="linear",
-    warmup_steps=0, weight_decay=0.0, betas=(0.85, 0.99), epsilon=1e-8, step=0, moments=None,
+    warmup_steps=0, weight_decay=0.0, betas=(0.85, 0.99), epsilon=1e-8, start=0, moments=None,
 ):  # fmt: skip
     """Train on the tokens that draw(0), draw(1), ... return, and yield the loss of each step.
 
-    betas: the part of a running mean that a step keeps. To go on with earlier training, pass its
-    step and its moments, two lists, which change in place. FloatingPointError, before a step's
-    update, if the loss is infinite or not a number.
+    It is a generator: each step is done when its loss is asked for, as by a for loop. betas: the
+    part of a running mean that a step keeps. To go on with earlier training, start at the number of
+    its steps, with its moments, two lists, which change in place. FloatingPointError, before a
+    step's update, if the loss is infinite or not a number.
     """
     (beta1, beta2), parameters, sqrt = betas, model.parameters, math.sqrt
     rest1, rest2 = 1 - beta1, 1 - beta2
     means, squares = moments or [[0.0] * len(parameters), [0.0] * len(parameters)]
     for p in parameters:
         p.grad = 0.0
-    for step in range(step, num_steps):
+    for step in range(start, num_steps):
         batch = range(step * batch_size, (step + 1) * batch_size)
         loss = sum(forward_backward(model, draw(i), batch_size) for i in batch)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}: try a smaller learning rate")
         rate = learning_rate * schedule(step, num_steps, lr_schedule, warmup_steps)
-        keep = 1 - rate * weight_decay  # below 1, Adam is AdamW (Loshchilov & Hutter, 2019)
-        # The running means start at 0, so the first ones are too small; this makes up for it.
+        keep = 1 - rate * weight_decay  # if below 1, this is AdamW (Loshchilov & Hutter, 2019)
+        # The means start at 0: after t steps, the parts in them add up to 1 - beta**t and not to 1.
         bias1, bias2 = 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1)
         rate /= bias1  # here once, instead of mean / bias1 for each weight
         for i, p in enumerate(parameters):
@@ -390,7 +393,8 @@ def train(
 # %% 5. Sampling and evaluation: what has the model learned?
 #
 # To write, draw a token by the model's logits, feed it back in, and go on until BOS comes or the
-# text is long enough. To grade the model, take its loss on text that was held out of the training.
+# text is long enough. To grade the model, take its loss on text that was held out of the training,
+# and compare it with a table of bigrams, pairs of neighbours: all that the last token alone tells.
 
 
 def sample(
@@ -401,17 +405,18 @@ def sample(
 
     Logits are divided by the temperature: at 1, tokens come with the model's own probabilities; the
     lower it is, the more the likely ones are preferred; at 0, the likeliest always comes. Only the
-    top_k likeliest can come (0: all). ValueError for a prompt outside the alphabet.
+    top_k likeliest, and their equals, can come (0: all). ValueError for a prompt outside the
+    alphabet.
     """
     tokens = tokenizer.encode(prompt)[: len(tokenizer.ends) + len(prompt)]  # without a BOS after it
-    tokens = tokens or [tokenizer.ids.get("\n", 0)]  # without BOS, it starts after a line end
+    tokens = tokens or [tokenizer.ids.get("\n", 0)]  # no BOS: it starts after a line end, or id 0
     cache, start = model.new_cache(), len(tokens)
     for _ in range(model.block_size if max_new_tokens is None else max_new_tokens):
         if len(tokens) > model.block_size:  # the window slides: each token in it has a new position
             cache = model.new_cache()
         for token in tokens[-model.block_size :][len(cache[0][0]) :]:  # what is not in the cache
             logits = [logit.data for logit in model.forward(token, cache)]
-        largest, least = max(logits), sorted(logits)[-top_k:][0]  # from -0 on is all
+        largest, least = max(logits), sorted(logits)[-top_k:][0]  # top_k 0: [-0:] is all
         if temperature == 0:
             token = logits.index(largest)
         else:
@@ -424,14 +429,14 @@ def sample(
 
 
 def evaluate(model: GPT, documents: list[list[int]]) -> float:
-    """Return the mean loss of the first block_size predictions in each of the lists of tokens."""
+    """Return the mean loss of all predictions, the first block_size in each list of tokens."""
     sizes = [min(len(tokens) - 1, model.block_size) for tokens in documents]
     losses = [model.loss(tokens).data * size for tokens, size in zip(documents, sizes)]
     return sum(losses) / sum(sizes)
 
 
 def evaluate_bigrams(train_documents, documents, vocab_size: int) -> float:
-    """Return the same of a table that counts in train_documents which token follows which."""
+    """Return the mean loss of a table that counts in train_documents which token follows which."""
     follows = Counter(pair for tokens in train_documents for pair in zip(tokens, tokens[1:]))
     totals = Counter(token for tokens in train_documents for token in tokens[:-1])
     pairs = [pair for tokens in documents for pair in zip(tokens, tokens[1:])]
@@ -473,7 +478,7 @@ def parse(argv) -> argparse.Namespace:
     flag = parser.add_argument_group("data").add_argument
     flag("--data", type=Path, default=here / "names.txt", help="text file, a document per line")
     flag("--stream", action="store_true", help="take the file as one text, draw windows of it")
-    flag("--val_fraction", type=part, default=0.1, help="part held out for the val loss")
+    flag("--val_fraction", type=part, default=0.1, help="part held out, for val losses")
     flag = parser.add_argument_group("model").add_argument
     flag("--n_layer", type=size, default=1, help="layers")
     flag("--n_embd", type=size, default=16, help="size of an embedding, a multiple of n_head")
@@ -497,7 +502,7 @@ def parse(argv) -> argparse.Namespace:
     flag("--max_new_tokens", type=size, help="most tokens after it; None: block_size")
     flag = parser.add_argument_group("files").add_argument
     flag("--save", type=Path, help="checkpoint to write, at each val loss and at the end")
-    flag("--load", type=Path, help="checkpoint to go on from; give --data again")
+    flag("--load", type=Path, help="checkpoint to go on from; with --data, if not done")
     return parser.parse_args([str(word) for word in argv])
 
 
@@ -559,7 +564,7 @@ def save(path: Path, text: str) -> None:
 def load(path: Path, argv=()) -> Run:
     """Return the run that a checkpoint holds, with flags as in argv; ValueError if it is broken."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(found, dict) or found.get("format") != "microgpt checkpoint":
             raise ValueError("it is not a microgpt checkpoint")
         if found.get("version") != 1:
@@ -573,9 +578,9 @@ def load(path: Path, argv=()) -> Run:
             raise ValueError("its moments are not as many as its sizes make weights")
         run = Run(saved, tokenizer, random.Random())
         rows = [row for name in run.model.weights for row in found["weights"][name]]
-        columns = [x for row in rows for x in row], found["means"], found["squares"]
+        lists = [x for row in rows for x in row], found["means"], found["squares"]
         for i, p in enumerate(run.model.parameters):
-            p.data, run.moments[0][i], run.moments[1][i] = (float(x[i]) for x in columns)
+            p.data, run.moments[0][i], run.moments[1][i] = (float(x[i]) for x in lists)
         run.step = number(int, 0, 10**12, str(found["step"]))
         run.rng.setstate((3, tuple(found["random_state"]), None))
         is_in_range = min(run.moments[1]) >= 0 and max(found["random_state"]) < 2**32
@@ -618,7 +623,7 @@ def is_live() -> bool:
 
 
 def put(line: str, live="", stays=True) -> None:
-    """Print a line, or where it is_live() the live one, which the next goes over if not to stay."""
+    """Print a line, or live where that is_live(); if it is not to stay, the next goes over it."""
     if is_live():
         columns = shutil.get_terminal_size().columns - 3  # leaves room for a ^C
         print("\r" + (live or line)[:columns].ljust(columns), end="\n" * stays, flush=True)
@@ -634,10 +639,11 @@ def follow(run: Run, draw, val_documents: list) -> list[float]:
     flags, losses, start = run.flags, [], time.perf_counter()
     training = train(
         run.model, draw, flags.num_steps, flags.batch_size, flags.learning_rate, flags.lr_schedule,
-        flags.warmup_steps, flags.weight_decay, step=run.step, moments=run.moments,
+        flags.warmup_steps, flags.weight_decay, start=run.step, moments=run.moments,
     )  # fmt: skip
     with first_ctrl_c() as pressed:
-        for run.step, loss in enumerate(training, run.step + 1):
+        for loss in training:
+            run.step += 1
             losses.append(loss)
             is_last = run.step == flags.num_steps or bool(pressed)
             line, recent = f"step {run.step:4d} / {flags.num_steps:4d} |", losses[-50:]
@@ -670,7 +676,7 @@ def curve(losses: list[float], width: int) -> str:
 
 
 def prepare(run: Run, docs: list[str]) -> tuple:
-    """Return draw(i), the training documents and those for the val loss, all as lists of tokens."""
+    """Return draw(i), what to train on, and the first 200 of what is held out, as tokens."""
     documents, size = [run.tokenizer.encode(doc) for doc in docs], run.flags.block_size
     if run.flags.stream:
         stream, val_stream = split(documents[0], run.flags.val_fraction)
@@ -730,7 +736,8 @@ def main(argv=()) -> tuple[GPT, Tokenizer]:
 def command() -> tuple[GPT, Tokenizer]:
     """Do main() for the command line: an error is one line on standard error, and status 2."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # none if it was closed
-    sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
+    with suppress(AttributeError):  # what a notebook's %run prints to has no need of it
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
     try:
         results = main(sys.argv[1:])
         sys.stdout.flush()
@@ -742,9 +749,10 @@ def command() -> tuple[GPT, Tokenizer]:
     except (ValueError, FloatingPointError, OSError, MemoryError) as error:
         status, words = 2, str(error) or "out of memory"
         print("microgpt.py: error:", *words.splitlines(), file=sys.stderr)
-    with suppress(OSError):
+    try:
         sys.stdout.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # if it can't be written to, let nothing try
+    except OSError:  # what can't be written must not be tried again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
 
 

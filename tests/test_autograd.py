@@ -1,5 +1,7 @@
+import copy
 import gc
 import math
+import pickle
 import random
 import sys
 import unittest
@@ -102,6 +104,9 @@ class Derivatives(unittest.TestCase):
                     slope = central_difference(lambda xs: function(*xs), [at], 0)
                     self.assertAlmostEqual(x.grad, slope, places=8)
 
+    def test_relu_does_not_hide_what_is_no_number(self):
+        self.assertTrue(math.isnan(Value(math.nan).relu().data))
+
     def test_relu_at_zero_is_closed(self):
         x = Value(0.0)
         y = x.relu()
@@ -158,15 +163,19 @@ class Derivatives(unittest.TestCase):
 
     def test_dot_does_not_mind_that_a_list_is_changed_afterwards(self):
         a, b, x = leaves(1.0, 2.0), leaves(3.0, 4.0), Value(9.0)
-        first, result = a[0], dot(a, b)
-        a[0] = x
+        (first, _), (third, _), result = a, b, dot(a, b)
+        a[0] = b[0] = x
         result.backward()
-        self.assertEqual((first.grad, x.grad), (3.0, 0.0))
+        self.assertEqual((first.grad, third.grad, x.grad), (3.0, 1.0, 0.0))
 
     def test_dot_of_different_lengths_is_an_error(self):
         for a, b in ((1, 2), (2, 1), (0, 1)):
-            with self.subTest(a=a, b=b), self.assertRaisesRegex(ValueError, "equal lengths"):
+            with self.assertRaises(ValueError) as caught:
                 dot(leaves(*[1.0] * a), leaves(*[1.0] * b))
+            words = f"equal lengths are needed, not {a}, {b} and {b}"
+            self.assertEqual(str(caught.exception), words)
+        with self.assertRaisesRegex(ValueError, "not 2, 2 and 1"):
+            dot(leaves(1.0, 2.0), leaves(3.0, 4.0), [3.0])
 
 
 class Graphs(unittest.TestCase):
@@ -221,6 +230,29 @@ class Graphs(unittest.TestCase):
         inner.relu().backward()
         self.assertEqual(inner.grad, 0.0)
 
+    def test_what_gets_no_gradient_passes_none_on_even_where_its_slope_is_infinite(self):
+        x = Value(5e-324)
+        (-1 / x).relu().backward()  # d(1/x)/dx is -inf, and 0 * inf would be nan
+        self.assertEqual(x.grad, 0.0)
+
+    def test_a_node_of_ones_own_may_have_lists_of_inputs(self):
+        a, b = leaves(2.0, 3.0)
+        product = Value(6.0, ([a, b], [3.0, 2.0]))
+        (product + product * a).backward()  # a b + a^2 b
+        self.assertEqual((a.grad, b.grad), (3.0 + 12.0, 2.0 + 4.0))
+
+    def test_copies_of_values_in_the_middle_of_a_graph_take_part_in_it(self):
+        for duplicate in (copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
+            x = Value(3.0)
+            square = x * x
+            square.grad = 7.0
+            other = duplicate(square)
+            self.assertEqual((other.data, other.grad), (9.0, 7.0))
+            (other * 2.0 + square * 5.0).backward()
+            mine = other.sources[0][0][0]  # x itself, or its copy
+            self.assertEqual(mine.grad, 12.0 + 30.0 * (mine is x))
+            self.assertEqual(x.grad, 30.0 + 12.0 * (mine is x))
+
     def test_a_leaf_is_a_root_with_gradient_one(self):
         x = Value(3.0)
         x.backward()
@@ -249,6 +281,10 @@ class Graphs(unittest.TestCase):
             self.assertEqual(gc.collect(), 0)
         finally:
             gc.enable()
+
+    def test_a_slip_in_the_name_of_an_attribute_is_an_error(self):
+        with self.assertRaises(AttributeError):
+            Value(1.0).gard = 0.0
 
     def test_a_value_shows_its_number_and_its_gradient(self):
         x = Value(2.0)

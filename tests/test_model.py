@@ -41,6 +41,8 @@ class Pieces(unittest.TestCase):
         weight = [values([1.0, 2.0]), values([0.0, -1.0]), values([3.0, 0.5])]
         result = linear(values([10.0, 4.0]), weight)
         self.assertEqual([y.data for y in result], [18.0, -4.0, 32.0])
+        result = linear((x for x in values([10.0, 4.0])), (row for row in weight))
+        self.assertEqual([y.data for y in result], [18.0, -4.0, 32.0])
 
     def test_rmsnorm_divides_by_the_root_of_the_mean_square(self):
         result = rmsnorm(values([3.0, 4.0]))  # mean square 12.5
@@ -117,14 +119,18 @@ class Forward(unittest.TestCase):
 
     def test_more_tokens_than_the_context_has_room_for_are_an_error(self):
         model, tokens = example(SHAPES[1])
-        with self.assertRaisesRegex(ValueError, "block_size is 4"):
+        with self.assertRaisesRegex(ValueError, "^the context is full: block_size is 4 tokens$"):
             logits(model, tokens)
 
     def test_sizes_that_do_not_go_together_are_an_error(self):
         for name, size in BAD_SIZES:
             sizes = {name: size}
-            with self.subTest(sizes), self.assertRaisesRegex(ValueError, "multiple of n_head"):
+            with self.subTest(sizes), self.assertRaises(ValueError) as caught:
                 GPT(27, **sizes)
+            shown = {"n_layer": 1, "n_embd": 16, "n_head": 4, "block_size": 16, **sizes}
+            words = ", ".join(f"{name} {size}" for name, size in shown.items())
+            words += ": each must be at least 1, and n_embd a multiple of n_head"
+            self.assertEqual(str(caught.exception), words)
 
 
 class Loss(unittest.TestCase):

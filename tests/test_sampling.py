@@ -107,6 +107,15 @@ class Sampling(unittest.TestCase):
         self.assertEqual(sample(after, no_newline, temperature=0), "bcab")
         self.assertEqual(sample(after, no_newline, temperature=0, prompt="b"), "bcabc")
 
+    def test_within_the_context_each_token_is_read_once(self):
+        endless, read = Table([[0, 0, 9, NEVER]] * 4, block_size=5), []
+        forward = endless.forward
+        endless.forward = lambda token, cache: read.append(token) or forward(token, cache)
+        sample(endless, ABC, temperature=0, max_new_tokens=5)
+        self.assertEqual(read, [3, 2, 2, 2, 2])
+        sample(endless, ABC, temperature=0, max_new_tokens=6)
+        self.assertEqual(read[5:], [3, 2, 2, 2, 2] + [2] * 5)  # from here on the window slides
+
     def test_past_the_context_the_window_slides(self):
         # what the model says of the last block_size tokens, read anew each time
         model, rng = GPT(4, 1, 8, 2, block_size=3, rng=random.Random(26)), random.Random(0)

@@ -169,7 +169,7 @@ class GoingOn(unittest.TestCase):
                 training = train(
                     model, lambda i: draw_window(stream, 4, rng, i), 9, batch_size=2,
                     lr_schedule="cosine", warmup_steps=2, weight_decay=0.1,
-                    step=len(losses), moments=moments,
+                    start=len(losses), moments=moments,
                 )  # fmt: skip
                 losses += [next(training) for _ in range(stop - len(losses))]
             return losses, numbers(model), moments
