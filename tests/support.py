@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "microgpt.py"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRACE = json.loads((ROOT / "tests" / "trace.json").read_text(encoding="utf-8"))["runs"]
 
 
@@ -33,6 +34,15 @@ def start(*arguments, cwd=ROOT, **options):
         encoding="utf-8",
         stdin=subprocess.DEVNULL,
     )
+
+
+def the_rest(process):
+    """Return what a process still prints, some lines of which were read, and its errors."""
+    out, err = process.stdout.read(), process.stderr.read()  # communicate() may skip some
+    process.stdout.close()
+    process.stderr.close()
+    process.wait()
+    return out, err
 
 
 def run(*arguments, **options):

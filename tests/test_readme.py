@@ -1,17 +1,19 @@
 import doctest
+import os
 import re
 import shlex
 import shutil
 import tempfile
 import unittest
 
-from tests.support import ROOT, default_run, start
+from tests import exercises
+from tests.support import PROGRAM, README, ROOT, default_run, start
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 TESTED = {  # elsewhere, or with fewer steps
     "python microgpt.py --num_steps 1000": None,
     "python -m unittest": None,
     "python tests/benchmark.py": "python tests/benchmark.py --quick",
+    "python tests/exercises.py": "python tests/exercises.py --quick",
 }
 
 
@@ -29,44 +31,76 @@ def blocks(language):
 
 
 class Readme(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        """Start all commands in a copy of the project, so that the other tests run meanwhile."""
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        copy = shutil.copytree(ROOT, f"{folder.name}/copy", ignore=shutil.ignore_patterns(".git"))
+        commands = [line for block in blocks("sh") for line in block.splitlines()]
+        assert set(TESTED) <= set(commands), "a command that is tested is not there"
+        cls.running = []
+        for command in commands:
+            command = shortened(TESTED.get(command, command) or "")
+            if command:
+                python, *words = shlex.split(command)
+                assert python == "python", command
+                cls.running.append((command, start(*words, cwd=copy)))
+                cls.addClassCleanup(cls.running[-1][1].communicate)
+            if "names.json" in command:  # the next one needs it
+                cls.running[-1][1].wait()
+
     def test_the_session_is_what_the_default_run_prints(self):
         out = default_run()[1]
-        (session,) = blocks("text")
+        session, curve = blocks("text")
+        self.assertIn(f"loss curve {curve}", out)
         where = 0
         for part in session.split("...\n"):
             self.assertIn(part, out[where:])
             where = out.index(part, where) + len(part)
         self.assertEqual(where, len(out))
 
-    def test_every_command_works(self):
-        commands = [line for block in blocks("sh") for line in block.splitlines()]
-        self.assertLessEqual(set(TESTED), set(commands))
-        commands = [shortened(TESTED.get(command, command) or "") for command in commands]
-        with tempfile.TemporaryDirectory() as folder:
-            copy = shutil.copytree(ROOT, f"{folder}/copy", ignore=shutil.ignore_patterns(".git"))
-            running = []
-            for command in filter(None, commands):
-                python, *words = shlex.split(command)
-                self.assertEqual(python, "python")
-                running.append((command, start(*words, cwd=copy)))
-                if "names.json" in command:  # the next one needs it
-                    running[-1][1].wait()
-            for command, process in running:
-                with self.subTest(command):
-                    out, err = process.communicate()
-                    self.assertEqual((process.returncode, err), (0, ""))
-                    last = "\n  --temperature " if "--help" in command else "sample "
-                    self.assertIn("first loss on the" if "benchmark" in command else last, out)
+    def test_what_is_to_be_typed_works(self):
+        shown = {"--help": "\n  --temperature ", "benchmark": "first loss on the screen"}
+        shown["exercises"] = "all as in the README\n"
+        for command, process in self.running:
+            with self.subTest(command):
+                out, err = process.communicate()
+                self.assertEqual((process.returncode, err), (0, ""))
+                wanted = [words for name, words in shown.items() if name in command]
+                self.assertIn((wanted or ["\nsample  1: "])[0], out)
 
     def test_the_lines_of_the_longer_run_are_those_that_it_prints(self):
-        (report,) = blocks("console")
+        (report,) = (block for block in blocks("console") if "val loss" in block)
         form = [rf"step +{step} / 2000 \| val loss \d\.\d{{4}}" for step in (500, 1000, 1500, 2000)]
         form += [r"val loss (\d\.\d{4}) \| bigram table 2\.4602 \| ln\(27\) 3\.2958"]
         self.assertRegex(report, "\\A" + "\n".join(form) + "\n\\Z")
         *_, last, end = report.splitlines()
         self.assertEqual(last.split()[-1], end.split()[2])
 
+    def test_each_exercise_has_its_figures_and_its_change_fits_the_program(self):
+        source = PROGRAM.read_text(encoding="utf-8")
+        numbers = re.findall(r"(?m)^\*\*(\d+)\. ", exercises.SECTION)
+        self.assertEqual(numbers, [str(i + 1) for i in range(len(numbers))])
+        names = {row[0] for row in exercises.rows()}
+        self.assertEqual({re.match(r"\d+", name)[0] for name in names}, {"0", *numbers})
+        self.assertEqual(len(exercises.rows()), exercises.SECTION.count("\n| ") - 1)
+        self.assertLessEqual(set(exercises.changes()), names)
+        for name, diffs in exercises.changes().items():
+            with self.subTest(name):
+                self.assertGreater(len(diffs), 0)
+                text = source
+                for diff in diffs:
+                    text = exercises.changed(text, diff)
+                compile(text, "microgpt.py", "exec")
+        for name, _, few, many in exercises.rows():
+            self.assertRegex(few, r"\A\d\.\d{4}\Z")
+            self.assertRegex(many, r"\A(\d\.\d{4}|diverges)\Z")
+        self.assertIn(f"\nval loss {exercises.rows()[0][3]} | ", default_run()[1])
+
     def test_the_python_sessions_give_what_they_show(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(ROOT)
         session = doctest.DocTestParser().get_doctest(
             "\n".join(blocks("pycon")), {}, "README.md", "README.md", 0
         )
