@@ -9,10 +9,14 @@ what else the machine does can only make a round slower.
 import argparse
 import importlib.util
 import math
+import os
 import platform
 import random
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -206,10 +210,40 @@ def first_loss():
     return seconds
 
 
+def compare_with_pytorch(python, rounds, num_steps):
+    """Print how long a whole run takes, against the README's PyTorch program under another Python.
+
+    Both train the same model for num_steps, on one core where that can be chosen. The time of
+    microgpt.py includes its val loss and samples, which the other program does not do.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("## When you outgrow it") : readme.index("## Recipes")]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("microgpt.py", "names.txt"):
+            shutil.copy(ROOT / name, folder)
+        text = "\n\n".join(re.findall(r"```python\n(.+?)```", section, re.S))
+        Path(folder, "gpt_torch.py").write_text(text, encoding="utf-8")
+        ours = [sys.executable, "microgpt.py", "--num_steps"]
+        theirs = [python, "gpt_torch.py", "start.json", "names.txt", str(num_steps)]
+        seconds = [], []
+        for _ in range(rounds):
+            untrained = [*ours, "0", "--num_samples", "0", "--save", "start.json"]
+            subprocess.run(untrained, cwd=folder, capture_output=True, check=True)
+            for command, found in zip(([*ours, str(num_steps)], theirs), seconds):
+                start = time.perf_counter()
+                subprocess.run(command, cwd=folder, capture_output=True, check=True)
+                found.append(time.perf_counter() - start)
+    ratio = min(seconds[0]) / min(seconds[1])
+    print(f"the whole run takes {ratio:.2f} times as long as with PyTorch, imports included")
+
+
 def main():
     """Print all ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a glance: figures mean little")
+    parser.add_argument("--pytorch", metavar="PYTHON", help="one with PyTorch, to compare with")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -218,6 +252,9 @@ def main():
         return
     rounds, shrink = (1, 40) if args.quick else (7, 1)
     print(f"{platform.python_implementation()} {platform.python_version()}, {rounds} rounds")
+    if args.pytorch:
+        compare_with_pytorch(args.pytorch, rounds, 1000 // shrink)
+        return
     # enough steps for the garbage of earlier steps to have its part in the cost of later ones
     programs = {"microgpt": 120 // shrink, "textbook": 40 // shrink, "by hand": 120 // shrink}
     costs = {program: [] for program in programs}
