@@ -212,7 +212,7 @@ def dot(a, b, b_data=()) -> Value:
 # Two vectors of n_embd weights, the embeddings of a token and of its position, are added up. Each
 # layer adds to the sum: attention, what it finds in the tokens so far; and an MLP (matrix, ReLU,
 # matrix), what it makes of that (Vaswani et al., 2017). GPT-2 (Radford et al., 2019) has LayerNorm
-# for RMSNorm, at the end, not the start; GELU for ReLU; biases and scales; and wte for lm_head.
+# for RMSNorm, the first one moved to the end; GELU for ReLU; biases and scales; wte for lm_head.
 
 
 def linear(x, weight) -> list[Value]:
@@ -529,9 +529,9 @@ class Run:
             "weights": {name: [[p.data for p in row] for row in rows] for name, rows in matrices},
             "means": self.moments[0], "squares": self.moments[1],
         }  # fmt: skip
-        ids = [*reversed(range(self.tokenizer.vocab_size))]  # an example, BOS first
+        example = [*range(self.tokenizer.vocab_size), 0]
         with suppress(ValueError):  # for a number that is not finite
-            if math.isfinite(self.model.loss([*ids, ids[0]]).data):
+            if math.isfinite(self.model.loss(example).data):
                 return json.dumps(parts, allow_nan=False, sort_keys=True)
         raise FloatingPointError("inf or nan in the model: try a smaller learning rate")
 
@@ -656,7 +656,7 @@ def follow(run: Run, draw, val_documents: list) -> list[float]:
                     put(f"{line} val loss {evaluate(run.model, val_documents):.4f}")
                 if flags.save:
                     save(flags.save, run.to_json())
-            if is_last or pressed:
+            if pressed:
                 break
         text = run.to_json()  # if it is not saved, it is still checked
         if flags.save:
@@ -725,7 +725,8 @@ def main(argv=()) -> tuple[GPT, Tokenizer]:
     if val_documents:
         n, val_loss = tokenizer.vocab_size, evaluate(model, val_documents)
         bigrams = evaluate_bigrams(train_documents, val_documents, n)
-        print(f"val loss {val_loss:.4f} | bigram table {bigrams:.4f} | ln({n}) {math.log(n):.4f}")
+        yardsticks = f"bigram table {bigrams:.4f} | ln({n}) {math.log(n):.4f}"
+        print(f"val loss {val_loss:.4f} | {yardsticks}", flush=True)
     how = flags.temperature, flags.top_k, flags.prompt, flags.max_new_tokens
     for i in range(1, flags.num_samples + 1):
         text = sample(model, tokenizer, run.rng, *how)
@@ -739,9 +740,7 @@ def command() -> tuple[GPT, Tokenizer]:
     with suppress(AttributeError):  # what a notebook's %run prints to has no need of it
         sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
     try:
-        results = main(sys.argv[1:])
-        sys.stdout.flush()
-        return results
+        return main(sys.argv[1:])
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
@@ -749,10 +748,6 @@ def command() -> tuple[GPT, Tokenizer]:
     except (ValueError, FloatingPointError, OSError, MemoryError) as error:
         status, words = 2, str(error) or "out of memory"
         print("microgpt.py: error:", *words.splitlines(), file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:  # what can't be written must not be tried again at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
 
 

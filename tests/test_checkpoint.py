@@ -9,11 +9,12 @@ import signal
 import tempfile
 import time
 import unittest
+from collections import Counter
 from pathlib import Path
 from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, run, start
+from tests.support import PROGRAM, run, start, the_rest
 
 try:
     import resource
@@ -93,7 +94,7 @@ class GoingOn(Folder):
             while not stopped.stdout.readline().startswith("step   20 "):
                 self.assertIsNone(stopped.poll())
             stopped.send_signal(signal.SIGINT)
-            first, err = stopped.communicate()
+            first, err = the_rest(stopped)
             self.assertEqual((stopped.returncode, err), (0, ""))
             self.assertEqual(len(samples(first)), 3)
             self.assertLess(len(steps(first)), 279)
@@ -130,6 +131,7 @@ class GoingOn(Folder):
         for flags in ((), ("--num_steps", 0), ("--num_steps", 2)):
             out = main("--load", self.path, "--data", self.folder / "none", *flags)
             self.assertEqual(len(samples(out)), 20)
+            self.assertTrue(out.startswith("vocab size: 12\n"))
             self.assertNotIn("val loss", out)
 
     def test_another_seed_gives_other_samples_but_holds_out_the_same_documents(self):
@@ -179,7 +181,7 @@ class HeldOut(Folder):
     def test_of_a_stream_the_tail_is_held_out(self):
         text = [chr(0x4E00 + i) for i in range(300)]  # each character tells its place
         self.names.write_text("".join(text), encoding="utf-8")
-        trained, evaluated, _ = self.spied("--stream", "--num_steps", 60, "--batch_size", 9)
+        trained, evaluated, _ = self.spied("--stream", "--num_steps", 30, "--batch_size", 9)
         self.assertEqual({len(window) for window in trained}, {7})
         places = {token for window in trained for token in window}
         self.assertLessEqual(places, set(range(270)))
@@ -187,10 +189,11 @@ class HeldOut(Folder):
         pairs = [pair for window in evaluated[0] for pair in zip(window, window[1:])]
         self.assertEqual(pairs, [(i, i + 1) for i in range(270, 299)])
 
-    def test_a_couple_of_hundred_documents_are_enough(self):
+    def test_two_hundred_documents_or_windows_are_enough(self):
         self.names.write_text("ab\n" * 9000)
-        _, (documents,), _ = self.spied("--num_steps", 1)
-        self.assertEqual(len(documents), 200)
+        for kind in ((), ("--stream",)):
+            _, (documents,), _ = self.spied("--num_steps", 1, *kind)
+            self.assertEqual(len(documents), 200)
 
     def test_the_figures_are_the_mean_losses_of_a_prediction(self):
         self.names.write_text("ab\nabcabcabcabc\n" * 40)  # longer than the context too
@@ -277,9 +280,11 @@ class Crashes(Folder):
 class Saving(Folder):
     def test_what_cannot_be_written_is_found_out_before_training(self):
         missing = self.folder / "none" / "model.json"
+        with self.assertRaisesRegex(ValueError, r"^cannot save .*/x' \(.+\): try another path$"):
+            microgpt.save(self.folder / "\0" / "x", "text")
         for path in (self.folder, missing, self.names / "x", os.devnull, self.folder / ("x" * 300)):
             error = self.error("--data", self.names, "--save", path)
-            self.assertTrue(error.startswith("cannot save "), error)
+            self.assertRegex(error, rf"\Acannot save {str(path)!r} \(.+\): try another path\Z")
         self.assertTrue(Path(os.devnull).exists())
         self.assertEqual(os.listdir(self.folder), ["names"])
 
@@ -295,7 +300,8 @@ class Saving(Folder):
         link.symlink_to(self.names)
         for path in (self.names, link, self.folder / ".." / self.folder.name / "names"):
             error = self.error("--data", self.names, "--save", path)
-            self.assertIn("would overwrite the data", error)
+            words = f"--save {path} would overwrite the data: give another path"
+            self.assertEqual(error, words)
         self.assertEqual(self.names.read_text(), NAMES)
 
     def test_no_other_file_is_touched(self):
@@ -336,8 +342,9 @@ class Loading(Folder):
     def rejected(self, text):
         self.path.write_text(text if isinstance(text, str) else json.dumps(text))
         error = self.error("--load", self.path)
-        self.assertTrue(error.startswith(f"cannot load {str(self.path)!r} ("), error)
-        return error
+        start, end = f"cannot load {str(self.path)!r} (", "): give one that --save has written"
+        self.assertEqual((error[: len(start)], error[-len(end) :]), (start, end))
+        return error[len(start) : -len(end)]
 
     def test_it_holds_the_format_the_shape_the_weights_and_what_going_on_needs(self):
         good = self.good
@@ -368,7 +375,27 @@ class Loading(Folder):
 
     def test_another_version_is_named_as_the_reason(self):
         for version in (2, 0, "1", None, 1.5):
-            self.assertIn("version", self.rejected({**self.good, "version": version}))
+            why = self.rejected({**self.good, "version": version})
+            self.assertEqual(why, "it is not of version 1, which this program reads")
+
+    def test_a_step_is_a_number_that_can_be_planned(self):
+        self.path.write_text(json.dumps({**self.good, "step": 10**12 - 1}))
+        self.assertEqual(microgpt.load(self.path).step, 10**12 - 1)
+        self.rejected({**self.good, "step": 10**12})
+
+    def test_the_reason_is_named(self):
+        self.assertEqual(self.rejected({}), "it is not a microgpt checkpoint")
+        self.assertEqual(self.rejected([]), "it is not a microgpt checkpoint")
+        fewer = {**self.good, "means": self.good["means"][1:]}
+        reason = "its moments are not as many as its sizes make weights"
+        self.assertEqual(self.rejected(fewer), reason)
+        wrong = {**self.good, "more": 1}
+        reason = "not all in it has the right type, length and range"
+        self.assertEqual(self.rejected(wrong), reason)
+        self.assertIn("'ten'", self.rejected({**self.good, "step": "ten"}))
+
+    def test_a_path_may_be_a_string(self):
+        self.assertEqual(microgpt.load(str(self.path)).step, 2)
 
     def test_nothing_in_it_is_trusted(self):
         junk = (None, True, "x", "1", -1, 1.5, math.nan, math.inf, -math.inf, 10**400, [], {}, [1])
@@ -393,6 +420,21 @@ class Loading(Folder):
                 tried += 1
             part[key] = kept
         self.assertGreater(tried, 700)
+
+    def test_whatever_the_damage_is_it_is_read_or_a_value_error(self):
+        text, outcomes = json.dumps(self.good), Counter()
+        for seed in range(200):
+            rng = random.Random(seed)
+            start, size = rng.randrange(len(text)), rng.choice((0, 1, 1, 2, 9, 300))
+            other = rng.randrange(len(text))
+            new = rng.choice(("", "0", "-", "9e9", ",", "]", '"', "[[", "null", text[other:][:9]))
+            self.path.write_text(text[:start] + new + text[start + size :])
+            with self.subTest(seed):
+                try:
+                    outcomes[type(microgpt.load(self.path))] += 1
+                except ValueError:
+                    outcomes[ValueError] += 1
+        self.assertEqual(len(outcomes), 2)
 
     def test_lengths_names_and_order_are_checked(self):
         def with_change(change):
@@ -435,8 +477,11 @@ class Loading(Folder):
     def test_a_model_flag_that_contradicts_it_is_an_error(self):
         for flags in (("--n_layer", 2), ("--n_embd", 8), ("--n_head", 1), ("--block_size", 9)):
             error = self.error("--load", self.path, *flags)
-            self.assertIn(f"{flags[0]} {flags[1]} contradicts the checkpoint, which has ", error)
-        self.assertIn("--stream True contradicts", self.error("--load", self.path, "--stream"))
+            known = self.good["flags"][flags[0][2:]]
+            words = f"{flags[0]} {flags[1]} contradicts the checkpoint, which has {known}"
+            self.assertEqual(error, words)
+        words = "--stream True contradicts the checkpoint, which has False"
+        self.assertEqual(self.error("--load", self.path, "--stream"), words)
         main("--load", self.path, *SMALL)  # the same again does not
 
     def test_data_and_prompts_that_it_does_not_know_are_errors(self):

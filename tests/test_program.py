@@ -2,17 +2,23 @@ import contextlib
 import functools
 import inspect
 import io
+import itertools
 import os
+import random
 import re
+import runpy
 import shutil
 import signal
 import tempfile
 import time
 import unittest
+from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, ROOT, TRACE, default_run, run, start, start_default_run
+from tests.support import PROGRAM, README, ROOT, TRACE
+from tests.support import default_run, run, start, start_default_run, the_rest
 
 try:
     import fcntl
@@ -21,6 +27,11 @@ try:
     import termios
 except ImportError:  # no terminals to test on
     pty = None
+
+try:
+    import resource
+except ImportError:  # no limits on the size of a file
+    resource = None
 
 # What a notebook does with the file: the arguments are the kernel's. Three steps show enough.
 NOTEBOOK = f"""
@@ -36,6 +47,7 @@ print("left:", len(model.parameters), tokenizer.vocab_size, sample(model, tokeni
 IN_ONE_CELL = NOTEBOOK.replace("CELLS", "[source]")
 CELL_BY_CELL = NOTEBOOK.replace("CELLS", 'source.replace("\\n# %%", "\\0#").split("\\0")')
 SMALL = ("--n_embd", "4", "--n_head", "2", "--num_samples", "2")
+OUT_OF_MEMORY = "microgpt.py: error: out of memory\n"
 
 
 def losses(out):
@@ -63,10 +75,19 @@ def start_periodic_run():
     )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=None)
+def start_deeper_run():
+    """Start the program with the flags of the trace's second run."""
+    flags = [word for item in TRACE["deep"]["flags"].items() for word in item]
+    return start(PROGRAM, *[f"--{word}" if isinstance(word, str) else word for word in flags])
+
+
 def setUpModule():
     """Start what takes longest, so that the other tests run meanwhile."""
     start_default_run()
     unittest.addModuleCleanup(default_run)
+    start_deeper_run()
+    unittest.addModuleCleanup(start_deeper_run().communicate)
     start_periodic_run()
     unittest.addModuleCleanup(shutil.rmtree, periodic_folder())
 
@@ -81,10 +102,8 @@ class ReferenceFigures(unittest.TestCase):
         self.assertEqual(samples(out), expected["samples"])
 
     def test_the_deeper_run_prints_the_figures_of_the_trace(self):
-        flags = [word for item in TRACE["deep"]["flags"].items() for word in item]
-        flags = [f"--{word}" if isinstance(word, str) else word for word in flags]
-        status, out, err = run(*flags)
-        self.assertEqual((status, err), (0, ""))
+        out, err = start_deeper_run().communicate()
+        self.assertEqual((start_deeper_run().returncode, err), (0, ""))
         self.check("deep", out)
 
     def test_the_default_run_prints_the_figures_of_the_trace(self):
@@ -142,6 +161,21 @@ class ThreeWaysIn(unittest.TestCase):
             with self.subTest(flags), self.assertRaises(ValueError) as caught:
                 microgpt.main(flags)
             self.assertEqual(run(*flags)[2], f"microgpt.py: error: {caught.exception}\n")
+
+    def test_run_by_a_program_whose_output_is_no_file(self):
+        out = io.StringIO()  # as in a notebook's %run
+        flags = [str(flag) for flag in ("microgpt.py", "--num_steps", 2, *SMALL)]
+        with mock.patch("sys.argv", flags), contextlib.redirect_stdout(out):
+            left = runpy.run_path(str(PROGRAM), run_name="__main__")
+        self.assertEqual((len(losses(out.getvalue())), len(samples(out.getvalue()))), (2, 2))
+        self.assertEqual(left["tokenizer"].vocab_size, 27)
+
+    def test_after_an_error_an_interpreter_that_goes_on_can_print(self):
+        code = "import runpy, sys\nsys.argv = ['microgpt.py', '--n_head', '3']\ntry:\n"
+        code += f"    runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
+        code += "except SystemExit as end:\n    print('status', end.code)"
+        out, err = start("-c", code).communicate()
+        self.assertEqual((out, err.count("\n")), ("status 2\n", 1))
 
     def test_where_names_txt_is_missing_the_error_says_where_it_comes_from(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -265,13 +299,84 @@ class Output(unittest.TestCase):
         process.stderr.close()
         self.assertEqual(process.wait(), 1)
 
+    @unittest.skipUnless(resource, "no limits on the size of a file")
+    def test_output_that_cannot_be_written_to_the_end_is_an_error_in_one_line(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        (Path(folder.name) / "names").write_text("anna\n" * 20)
+        flags = ("--data", f"{folder.name}/names", "--num_steps", 2, "--num_samples", 1)
+        lines = run(*flags)[1].splitlines(keepends=True)
+        self.assertEqual(len(lines), 8)
+        for n in range(len(lines)):
+            most = sum(len(line.encode()) for line in lines[: n + 1]) - 1
+            with tempfile.TemporaryFile() as file:
+                limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
+                process = start(PROGRAM, *flags, stdout=file, preexec_fn=limit)
+                err = process.communicate()[1]
+            self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]+\n\Z")
+            self.assertEqual(process.returncode, 2)
+
+    @unittest.skipIf(os.name == "nt", "needs a way to close it")
+    def test_closed_output_is_no_error(self):
+        few = ("--num_steps", 2, *SMALL)
+        process = start(PROGRAM, *few, preexec_fn=lambda: os.close(1))
+        self.assertEqual((*process.communicate(), process.returncode), ("", "", 0))
+
     @unittest.skipUnless(Path("/dev/full").exists(), "needs a device that is always full")
     def test_output_that_cannot_be_written_is_an_error_in_one_line(self):
-        with open("/dev/full", "w") as full:
-            process = start(PROGRAM, "--num_steps", 2, stdout=full)
-            err = process.communicate()[1]
-        self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]+\n\Z")
-        self.assertEqual(process.returncode, 2)
+        for flags in (("--num_steps", 2), ("--num_steps", 0, "--num_samples", 0)):
+            with open("/dev/full", "w") as full:
+                process = start(PROGRAM, *flags, stdout=full)
+                err = process.communicate()[1]
+            self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]+\n\Z")
+            self.assertEqual(process.returncode, 2)
+
+
+class Screen(io.StringIO):
+    """An output that notes how much was there at each flush."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def flush(self):
+        self.sizes.append(len(self.getvalue()))
+
+
+class LiveLine(unittest.TestCase):
+    def test_each_line_is_on_the_screen_at_once(self):
+        for is_live in (True, False):
+            screen = Screen()
+            with mock.patch.object(microgpt, "is_live", lambda: is_live):
+                with contextlib.redirect_stdout(screen):
+                    microgpt.main(["--num_steps", 3, "--val_fraction", 0, *SMALL])
+            text = screen.getvalue()
+            for found in re.finditer("step    [123] ", text):
+                shown = re.compile(r"left +" if is_live else "\n").search(text, found.end()).end()
+                self.assertIn(shown + (is_live and "   3 " in found[0]), screen.sizes)
+
+    def test_it_shows_the_mean_of_fifty_losses_the_speed_and_the_time_left(self):
+        clock, out = itertools.count(100.0, 2.0), io.StringIO()  # two seconds pass at each look
+        flags = ["--num_steps", 203, "--val_fraction", 0, *SMALL]
+        plain = io.StringIO()
+        with contextlib.redirect_stdout(plain):
+            microgpt.main(flags)
+        with mock.patch("time.perf_counter", lambda: next(clock)), contextlib.redirect_stdout(out):
+            with mock.patch.object(microgpt, "is_live", lambda: True):
+                with mock.patch.dict(os.environ, COLUMNS="90"):
+                    microgpt.main(flags)
+        lines, found = out.getvalue().split("\r")[1:204], losses(plain.getvalue())
+        for step, line in enumerate(lines, 1):
+            recent = found[max(0, step - 50) : step]
+            mean, left = sum(recent) / len(recent), 2 * (203 - step)
+            shown = re.fullmatch(r"step (.{4}) /  203 \| loss (\S+) \| (.+) left *\n?", line)
+            self.assertEqual(shown[1], f"{step:4d}")
+            self.assertAlmostEqual(float(shown[2]), mean, delta=0.000101)
+            time_left = f"{left // 60}:{left % 60:02d}"
+            self.assertEqual(shown[3], f"0.5 steps/s | {time_left}")
+            self.assertEqual(len(line.rstrip("\n")), 87)
+        self.assertTrue(lines[-1].endswith("\n"))
+        self.assertEqual(out.getvalue().count("\r"), 204)  # and the curve, where it was live
 
 
 @unittest.skipUnless(pty, "needs a terminal")
@@ -339,17 +444,26 @@ class CtrlC(unittest.TestCase):
     def test_it_ends_the_training_and_not_the_program(self):
         process = self.started(*SMALL)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
+        out, err = the_rest(process)
         self.assertEqual((process.returncode, err), (0, ""))
         self.assertRegex(out, r"(?m)^loss curve .*\nval loss .*\nsample  1: .*\nsample  2: .*\n\Z")
         self.assertLess(len(losses(out)), 1000)
+
+    def test_the_first_one_is_noted_the_second_is_an_interrupt_and_then_all_is_as_before(self):
+        before = signal.getsignal(signal.SIGINT)
+        with self.assertRaises(KeyboardInterrupt), microgpt.first_ctrl_c() as pressed:
+            self.assertEqual(pressed, [])
+            signal.raise_signal(signal.SIGINT)
+            self.assertEqual(pressed, [True])
+            signal.raise_signal(signal.SIGINT)
+        self.assertIs(signal.getsignal(signal.SIGINT), before)
 
     def test_the_second_one_ends_the_program_at_once(self):
         process = self.started("--n_embd", 48, "--n_layer", 2)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)  # two arrive as one where the process has had no time in between
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
+        out, err = the_rest(process)
         self.assertEqual((process.returncode, err), (130, ""))
         self.assertNotIn("sample", out)
 
@@ -412,32 +526,114 @@ class BadArguments(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text"
             two = ("--block_size", 2)
-            for text, flags in (("abc", ()), ("a" * 16, ()), ("a" * 17, ()), ("ab", two)):
-                path.write_text(text)
+            for n, flags, least in ((3, (), 17), (16, (), 17), (17, (), 17), (2, two, 3)):
+                path.write_text("a" * n)
                 error = self.check("--data", path, "--stream", *flags)
-                self.assertIn("characters to train on: give at least ", error)
+                there = n - n // 10  # a tenth is held out
+                self.assertEqual(error, f"{there} characters to train on: give at least {least}")
 
     def test_a_prompt_outside_the_alphabet_is_named_with_the_alphabet(self):
         error = self.check("--prompt", "annÄ!")
-        self.assertIn("'!Ä' is not in the alphabet, which is 'abcdefghijklmnopqrstuvwxyz'", error)
+        alphabet = "'abcdefghijklmnopqrstuvwxyz'"
+        self.assertEqual(error, f"'!Ä' is not in the alphabet, which is {alphabet}")
 
     def test_an_error_says_what_is_wrong_and_what_would_be_right(self):
-        err = run("--num_steps", "ten")[2]
-        self.assertRegex(err, "--num_steps: a whole number from 0 to .* is needed, not 'ten'")
-        self.assertIn("n_head 3", run("--n_head", "3")[2])
-        self.assertRegex(run("--lr_schedule", "x")[2], "linear.*cosine.*constant")
+        whole, million = "whole number", "1,000,000,000,000"
+        for name, text, wanted in (
+            ("num_steps", "ten", f"{whole} from 0 to below {million}"),
+            ("eval_interval", "-1", f"{whole} from 0 to below {million}"),
+            ("n_layer", "0", f"{whole} from 1 to below {million}"),
+            ("max_new_tokens", "1000000000000", f"{whole} from 1 to below {million}"),
+            ("seed", "-1000000000001", f"{whole} from -{million} to below {million}"),
+            ("learning_rate", "0", "number from 1e-12 up"),
+            ("temperature", "-1", "number from 0 up"),
+            ("val_fraction", "1.0", "number from 0 to below 1"),
+        ):
+            words = f"argument --{name}: a {wanted} is needed, not {text!r}"
+            self.assertEqual(self.check(f"--{name}={text}"), words)
+        self.assertRegex(self.check("--lr_schedule", "x"), "linear.*cosine.*constant")
+
+    def test_numbers_at_their_bounds_are_right(self):
+        most = 10**12 - 1
+        for name, number in (
+            ("num_steps", 0), ("warmup_steps", 0), ("eval_interval", 0), ("num_samples", 0),
+            ("top_k", 0), ("n_layer", 1), ("n_embd", 1), ("n_head", 1), ("block_size", 1),
+            ("batch_size", 1), ("max_new_tokens", 1), ("temperature", 0.0), ("weight_decay", 0.0),
+            ("learning_rate", 1e-12), ("val_fraction", 0.0), ("seed", -(10**12)),
+            ("num_steps", most), ("n_layer", most), ("seed", most), ("learning_rate", 1e308),
+        ):  # fmt: skip
+            flags = microgpt.parse([f"--{name}={number}"])
+            self.assertEqual(vars(flags)[name], number)
+
+    def test_out_of_memory_is_an_error_of_one_line(self):
+        with mock.patch("sys.argv", ["microgpt.py"]), mock.patch.object(microgpt, "main") as main:
+            main.side_effect = MemoryError()
+            err = io.StringIO()
+            with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(err):
+                microgpt.command()
+        self.assertEqual((caught.exception.code, err.getvalue()), (2, OUT_OF_MEMORY))
+
+    def test_whatever_the_words_are_they_are_flags_or_a_value_error(self):
+        flags = [f"--{name}" for name in vars(microgpt.parse([]))]
+        words = ["1", "0", "-1", "0.5", "1e9", "nan", "x", "", "-", "--", "=", "-x", "--x", "\udcff",
+                 "\0", "\n", "%s", "%(prog)s", "{}", "٣", "1_0", " 7 ", "9" * 5000, "linear"]  # fmt: skip
+        outcomes = Counter()
+        for seed in range(2000):
+            rng = random.Random(seed)
+            kinds = [flags if rng.random() < 0.4 else words for _ in range(rng.randrange(6))]
+            argv = [rng.choice(kind) for kind in kinds]
+            argv += [rng.choice(flags) + "=" + rng.choice(words)]
+            with self.subTest(argv):
+                try:
+                    outcomes[type(microgpt.parse(argv))] += 1
+                except ValueError:
+                    outcomes[ValueError] += 1
+        self.assertEqual(len(outcomes), 2)
+        status, out, err = run("--data", "\udcff\n", "\udcfe")
+        self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]+\n\Z")
+
+    def test_whatever_the_data_is_it_trains_or_is_a_value_error(self):
+        outcomes = Counter()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text"
+            for seed in range(150):
+                rng = random.Random(seed)
+                kinds = range(256), range(128), range(32, 127), b"ab\n", b"\n \r\t"
+                path.write_bytes(bytes(rng.choices(rng.choice(kinds), k=rng.randrange(1 + seed))))
+                flags = ["--data", path, "--num_steps", 1, "--num_samples", 1, "--n_embd", 2]
+                flags += ["--n_head", 1, "--block_size", rng.randint(1, 8)]
+                flags += ["--stream"] * rng.randrange(2)
+                with self.subTest(seed), contextlib.redirect_stdout(io.StringIO()):
+                    try:
+                        outcomes[type(microgpt.main(flags))] += 1
+                    except ValueError:
+                        outcomes[ValueError] += 1
+        self.assertEqual(len(outcomes), 2)
 
     def test_a_loss_that_runs_away_is_such_an_error_too(self):
         status, out, err = run("--learning_rate", "1e300", "--num_steps", "50")
         words = "the loss is nan: try a smaller learning rate"
         self.assertEqual(err, f"microgpt.py: error: {words}\n")
+        self.assertRegex(out, r"step .* \| loss \S+\n\Z")
         self.assertEqual(status, 2)
 
-    def test_help_explains_every_flag_with_its_default(self):
+    def test_help_explains_every_flag_with_its_default_in_the_words_of_the_readme(self):
         status, out, err = run("--help", env={"COLUMNS": "200"})
         self.assertEqual((status, err), (0, ""))
-        for flag, value in vars(microgpt.parse([])).items():
-            form = rf"(?s)\n  --{flag}( \S+)? [^(]+\(default: {re.escape(str(value))}\)\n"
-            self.assertRegex(out, form)
-        for group in ("data", "model", "training", "evaluation", "sampling", "files"):
-            self.assertIn(f"\n{group}:\n", out)
+        self.assertRegex(out, r"\Ausage: microgpt\.py \[-h\]")
+        self.assertIn("\n\nTrain a GPT on a text, then let it write.\n\n", out)
+        form = re.compile(r"^  --(\w+)(?: \S+)?\s+(.+) \(default: (.*)\)$", re.M)
+        shown = []
+        for group in re.split(r"\n\n(?=[\w ]+:\n)", out)[2:]:
+            name = group[: group.index(":")]
+            shown += [(name, *found) for found in form.findall(group.replace("\n    ", ""))]
+        section = README[README.index("| group | flag") : README.index("## What is done how")]
+        table, name = [], ""
+        row = r"\| (\w*) \| `--(\w+)` \| (.+?) \| (.*?) \|"
+        for group, flag, meaning, default in re.findall(row, section):
+            name = group or name
+            default = str(ROOT / "names.txt") if flag == "data" else default.strip("`")
+            table.append((name, flag, meaning, default))
+        self.assertEqual(shown, table)
+        flags = {flag: default for _, flag, _, default in table}
+        self.assertEqual(flags, {name: str(x) for name, x in vars(microgpt.parse([])).items()})
