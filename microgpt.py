@@ -451,7 +451,7 @@ def evaluate_bigrams(train_documents, documents, vocab_size: int) -> float:
 # a terminal, a pipe, a file or a notebook. What comes from outside is checked before it is used.
 
 
-def number(kind, low, below, text: str):
+def number(kind, low, below, text):
     """Return an argument's text as a number; ArgumentTypeError if it is not one of those wanted."""
     with suppress(ValueError):
         if low <= kind(text) < below:
@@ -581,7 +581,7 @@ def load(path: Path, argv=()) -> Run:
         lists = [x for row in rows for x in row], found["means"], found["squares"]
         for i, p in enumerate(run.model.parameters):
             p.data, run.moments[0][i], run.moments[1][i] = (float(x[i]) for x in lists)
-        run.step = number(int, 0, 10**12, str(found["step"]))
+        run.step = number(int, 0, 10**12, found["step"])
         run.rng.setstate((3, tuple(found["random_state"]), None))
         is_in_range = min(run.moments[1]) >= 0 and max(found["random_state"]) < 2**32
         if not is_in_range or run.to_json() != json.dumps(found, sort_keys=True):
@@ -748,6 +748,10 @@ def command() -> tuple[GPT, Tokenizer]:
     except (ValueError, FloatingPointError, OSError, MemoryError) as error:
         status, words = 2, str(error) or "out of memory"
         print("microgpt.py: error:", *words.splitlines(), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what can't be written must not be tried again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
 
 

@@ -21,8 +21,9 @@ def heed_ctrl_c():
 
 def start(*arguments, cwd=ROOT, **options):
     """Start a Python process with its output in pipes."""
-    # its output as UTF-8 whatever the locale, and no __pycache__ in the project
+    # its output as UTF-8 whatever the locale, buffered as usual; no __pycache__ in the project
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONUNBUFFERED", None)
     environment.update(options.pop("env", {}))
     if os.name != "nt":
         options.setdefault("preexec_fn", heed_ctrl_c)

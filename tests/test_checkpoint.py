@@ -120,6 +120,12 @@ class GoingOn(Folder):
         flags = microgpt.load(self.path, ["--learning_rate", "0.1", "--num_steps", "3"]).flags
         self.assertEqual((flags.learning_rate, flags.warmup_steps, flags.num_steps), (0.1, 7, 3))
 
+    def test_from_an_untrained_model_on_it_is_the_whole_training(self):
+        whole = self.train()
+        self.train("--num_steps", 0)
+        self.assertEqual(microgpt.load(self.path).step, 0)
+        self.assertEqual(self.train("--load", self.path, "--num_steps", 2), whole)
+
     def test_a_plan_that_ends_before_the_step_that_was_reached_trains_nothing(self):
         self.train()
         before = json.loads(self.path.read_text())["weights"]
@@ -241,9 +247,12 @@ class Crashes(Folder):
 
     def test_a_crash_before_the_file_is_in_its_place_leaves_the_old_one(self):
         self.path.write_text("old")
-        with mock.patch("os.replace", side_effect=OSError("crash")):
+        with mock.patch("os.replace", side_effect=OSError("crash")) as replace:
             with self.assertRaisesRegex(ValueError, "cannot save .*crash"):
                 microgpt.save(self.path, "new")
+        temporary, place = replace.call_args[0]
+        self.assertRegex(temporary.name, r"\Amicrogpt\.\d+\.tmp\Z")
+        self.assertEqual((temporary.parent, place), (place.parent, Path(os.path.realpath(self.path))))
         self.assertEqual(self.path.read_text(), "old")
         self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
 
@@ -282,9 +291,10 @@ class Saving(Folder):
         missing = self.folder / "none" / "model.json"
         with self.assertRaisesRegex(ValueError, r"^cannot save .*/x' \(.+\): try another path$"):
             microgpt.save(self.folder / "\0" / "x", "text")
-        for path in (self.folder, missing, self.names / "x", os.devnull, self.folder / ("x" * 300)):
+        for path in (missing, self.names / "x", self.folder / ("x" * 300), self.folder, os.devnull):
             error = self.error("--data", self.names, "--save", path)
             self.assertRegex(error, rf"\Acannot save {str(path)!r} \(.+\): try another path\Z")
+        self.assertIn(" (it is not a file that may be written): ", error)
         self.assertTrue(Path(os.devnull).exists())
         self.assertEqual(os.listdir(self.folder), ["names"])
 
@@ -377,6 +387,10 @@ class Loading(Folder):
         for version in (2, 0, "1", None, 1.5):
             why = self.rejected({**self.good, "version": version})
             self.assertEqual(why, "it is not of version 1, which this program reads")
+
+    def test_the_order_of_its_parts_and_the_space_between_them_do_not_matter(self):
+        self.path.write_text(json.dumps(dict(reversed(self.good.items())), indent=1))
+        self.assertEqual(json.loads(microgpt.load(self.path).to_json()), self.good)
 
     def test_a_step_is_a_number_that_can_be_planned(self):
         self.path.write_text(json.dumps({**self.good, "step": 10**12 - 1}))

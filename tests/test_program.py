@@ -9,6 +9,7 @@ import re
 import runpy
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import unittest
@@ -170,6 +171,14 @@ class ThreeWaysIn(unittest.TestCase):
         self.assertEqual((len(losses(out.getvalue())), len(samples(out.getvalue()))), (2, 2))
         self.assertEqual(left["tokenizer"].vocab_size, 27)
 
+    def test_an_editor_that_runs_it_in_a_console_keeps_its_arguments(self):
+        source = PROGRAM.read_text(encoding="utf-8")
+        source = re.sub('("--num_steps".*default=)1000', r"\g<1>3", source)
+        names, out = {"__name__": "__main__", "__file__": str(PROGRAM)}, io.StringIO()
+        with mock.patch("sys.argv", ["console.py", "--strange"]), contextlib.redirect_stdout(out):
+            exec(compile(source, "<cell>", "exec"), names)
+        self.assertEqual((len(losses(out.getvalue())), len(samples(out.getvalue()))), (3, 20))
+
     def test_after_an_error_an_interpreter_that_goes_on_can_print(self):
         code = "import runpy, sys\nsys.argv = ['microgpt.py', '--n_head', '3']\ntry:\n"
         code += f"    runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
@@ -284,6 +293,11 @@ class Output(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         self.assertIn("sample  1: \\U0001f600", out)
 
+    def test_a_utf_8_terminal_gets_bars_however_its_encoding_is_spelt(self):
+        for name in ("utf-8", "UTF-8", "utf8"):
+            out = self.small("--num_steps", 9, env={"PYTHONIOENCODING": name})[1]
+            self.assertRegex(out, r"loss curve \d\.\d\d [▁▂▃▄▅▆▇█]{9} \d\.\d\d\n")
+
     def test_an_ascii_terminal_gets_ascii(self):
         status, out, err = self.small("--num_steps", 9, env={"PYTHONIOENCODING": "ascii"})
         self.assertEqual((status, err), (0, ""))
@@ -304,14 +318,16 @@ class Output(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         (Path(folder.name) / "names").write_text("anna\n" * 20)
-        flags = ("--data", f"{folder.name}/names", "--num_steps", 2, "--num_samples", 1)
-        lines = run(*flags)[1].splitlines(keepends=True)
+        flags = ("--data", f"{folder.name}/names", "--num_steps", 2)
+        lines = run(*flags, "--num_samples", 1)[1].splitlines(keepends=True)
         self.assertEqual(len(lines), 8)
         for n in range(len(lines)):
             most = sum(len(line.encode()) for line in lines[: n + 1]) - 1
+            num_samples = int(n == 7)  # so that line n is the last
             with tempfile.TemporaryFile() as file:
                 limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most))
-                process = start(PROGRAM, *flags, stdout=file, preexec_fn=limit)
+                words = (*flags, "--num_samples", num_samples)
+                process = start(PROGRAM, *words, stdout=file, preexec_fn=limit)
                 err = process.communicate()[1]
             self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]+\n\Z")
             self.assertEqual(process.returncode, 2)
@@ -344,6 +360,27 @@ class Screen(io.StringIO):
 
 
 class LiveLine(unittest.TestCase):
+    def test_there_is_one_in_a_notebook(self):
+        with contextlib.redirect_stdout(io.StringIO()):
+            with mock.patch.dict(sys.modules):
+                sys.modules.pop("ipykernel", None)
+                self.assertFalse(microgpt.is_live())
+                sys.modules["ipykernel"] = sys
+                self.assertTrue(microgpt.is_live())
+
+    def test_after_ctrl_c_it_stays(self):
+        out, step, calls = io.StringIO(), microgpt.forward_backward, itertools.count(1)
+
+        def interrupted(*arguments):
+            if next(calls) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return step(*arguments)
+
+        with mock.patch.multiple(microgpt, is_live=lambda: True, forward_backward=interrupted):
+            with contextlib.redirect_stdout(out):
+                microgpt.main(["--num_steps", 50, "--val_fraction", 0, *SMALL])
+        self.assertRegex(out.getvalue(), r"\rstep    3 [^\r\n]+\n\rloss curve [^\r\n]+\nsample  1")
+
     def test_each_line_is_on_the_screen_at_once(self):
         for is_live in (True, False):
             screen = Screen()
@@ -351,6 +388,7 @@ class LiveLine(unittest.TestCase):
                 with contextlib.redirect_stdout(screen):
                     microgpt.main(["--num_steps", 3, "--val_fraction", 0, *SMALL])
             text = screen.getvalue()
+            self.assertIn(text.index("\n", text.index("num params")) + 1, screen.sizes)
             for found in re.finditer("step    [123] ", text):
                 shown = re.compile(r"left +" if is_live else "\n").search(text, found.end()).end()
                 self.assertIn(shown + (is_live and "   3 " in found[0]), screen.sizes)
