@@ -389,7 +389,7 @@ class Loading(Folder):
             self.assertEqual(why, "it is not of version 1, which this program reads")
 
     def test_the_order_of_its_parts_and_the_space_between_them_do_not_matter(self):
-        self.path.write_text(json.dumps(dict(reversed(self.good.items())), indent=1))
+        self.path.write_text(json.dumps(dict(reversed([*self.good.items()])), indent=1))
         self.assertEqual(json.loads(microgpt.load(self.path).to_json()), self.good)
 
     def test_a_step_is_a_number_that_can_be_planned(self):
