@@ -98,6 +98,14 @@ class Readme(unittest.TestCase):
             self.assertRegex(many, r"\A(\d\.\d{4}|>\d|diverges)\Z")
         self.assertIn(f"\nval loss {exercises.rows()[0][3]} | ", default_run()[1])
 
+    def test_a_figure_that_differs_is_noticed(self):
+        for figure, wanted, is_right in (
+            ("2.3808", "2.3808", True), ("2.3809", "2.3808", False), ("diverges", "diverges", True),
+            ("2.3808", "diverges", False), ("4.1302", ">4", True), ("3.9", ">4", False),
+            ("diverges", ">4", False), ("Traceback", ">4", False),
+        ):  # fmt: skip
+            self.assertIs(exercises.agrees(figure, wanted), is_right)
+
     def test_the_python_sessions_give_what_they_show(self):
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(ROOT)
