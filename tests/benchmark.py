@@ -7,7 +7,9 @@ what else the machine does can only make a round slower.
 """
 
 import argparse
+import gc
 import importlib.util
+import itertools
 import math
 import os
 import platform
@@ -96,9 +98,11 @@ def textbook():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
+    def dot(a, b):
+        return sum(x * y for x, y in zip(a, b))
+
     def linear(x, weight):
-        x = list(x)
-        return [sum(wi * xi for wi, xi in zip(row, x)) for row in weight]
+        return [dot(row, x) for row in weight]
 
     def softmax(logits):
         largest = max(logit.data for logit in logits)
@@ -107,13 +111,13 @@ def textbook():
         return [e / total for e in exps]
 
     def rmsnorm(x):
-        scale = (sum(xi * xi for xi in x) / len(x) + 1e-5) ** -0.5
+        scale = (dot(x, x) / len(x) + 1e-5) ** -0.5
         return [xi * scale for xi in x]
 
     def cross_entropy(logits, target):
         return -softmax(logits)[target].log()
 
-    module.Value, module.linear, module.softmax = Node, linear, softmax
+    module.Value, module.dot, module.linear, module.softmax = Node, dot, linear, softmax
     module.rmsnorm, module.cross_entropy = rmsnorm, cross_entropy
     return module
 
@@ -137,21 +141,28 @@ def train_textbook(model, draw, num_steps=1000, learning_rate=0.01):
 
 
 def numbers(model):
-    """Return the weights of a model as plain floats, by name."""
+    """Return the matrices of a model as plain floats, by name."""
     return {
         name: [[value.data for value in row] for row in matrix]
-        for name, matrix in model.weights.items()
+        for name, matrix in model.state_dict.items()
     }
 
 
 def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, seed=42):
     """Return a model of the module, and draw(step), as the command line makes them."""
     rng = random.Random(seed)
-    docs = microgpt.split_documents(microgpt.read_text(ROOT / "names.txt"))
+    docs = microgpt.split_docs((ROOT / "names.txt").read_text(encoding="utf-8"))
     rng.shuffle(docs)
     tokenizer = microgpt.Tokenizer(docs)
     model = module.GPT(tokenizer.vocab_size, n_layer, n_embd, n_head, block_size, rng)
     return model, lambda step: tokenizer.encode(docs[step % len(docs)])
+
+
+def train(model, draw, num_steps, learning_rate=0.01):
+    """Return the generator of the losses of microgpt.py, one example a step."""
+    batches = ([draw(step)] for step in itertools.count())
+    rates = microgpt.linear_decay(learning_rate, num_steps)
+    return microgpt.train(model, microgpt.Adam(model.parameters), batches, rates)
 
 
 def losses(program, num_steps=1000, **sizes):
@@ -161,14 +172,16 @@ def losses(program, num_steps=1000, **sizes):
         return train_textbook(model, draw, num_steps), draw
     model, draw = setting(**sizes)
     if program == "by hand":
-        shape = model.n_layer, model.n_embd // model.head_dim, model.block_size
+        shape = model.n_layer, model.n_head, model.block_size
         return by_hand.train(numbers(model), draw, num_steps, *shape), draw
-    return microgpt.train(model, draw, num_steps), draw
+    return train(model, draw, num_steps), draw
 
 
 def measure(program, steps, n_embd, n_layer):
     """Print the seconds for a token, and for a multiply-add, of steps of a program."""
     generator, draw = losses(program, n_embd=n_embd, n_layer=n_layer)
+    if program == "microgpt" and sys.implementation.name == "cpython":
+        gc.disable()  # as main() does
     is_slow = program == "textbook" or sys.implementation.name == "cpython"
     warm_up = min(steps, 5) if is_slow else 2 * steps
     for _ in range(warm_up):
@@ -191,9 +204,9 @@ def child(*words):
 
 def peak_memory(num_steps):
     """Return the peak memory, in MB, of the program when it trains for num_steps."""
-    code = "import resource, sys, microgpt; microgpt.main(sys.argv[1:]);"
+    code = f"import resource, microgpt; microgpt.main(num_steps={num_steps});"
     code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    command = [sys.executable, "-c", code, "--num_steps", str(num_steps)]
+    command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(run.stdout.split()[-1])
 
@@ -201,7 +214,7 @@ def peak_memory(num_steps):
 def first_loss():
     """Return how many seconds after the start the first loss is on the screen."""
     start = time.perf_counter()
-    command = [sys.executable, str(ROOT / "microgpt.py"), "--num_steps", "5"]
+    command = [sys.executable, str(ROOT / "microgpt.py"), "--num_steps", "5", "--val_fraction", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while not process.stdout.readline().startswith("step"):
             pass

@@ -76,8 +76,8 @@ def central_difference(function, xs, i, step=1e-5):
 
 
 def numbers(model):
-    """Return the weights of a model as plain floats, by name."""
+    """Return the matrices of a model as plain floats, by name."""
     return {
         name: [[value.data for value in row] for row in matrix]
-        for name, matrix in model.weights.items()
+        for name, matrix in model.state_dict.items()
     }

@@ -1,7 +1,5 @@
-import copy
 import gc
 import math
-import pickle
 import random
 import sys
 import unittest
@@ -15,7 +13,6 @@ OPERATIONS = [
     ("a - b", lambda a, b: a - b, (1.5, -2.0)),
     ("a * b", lambda a, b: a * b, (1.5, -2.0)),
     ("a / b", lambda a, b: a / b, (1.5, -2.0)),
-    ("a ** b", lambda a, b: a**b, (1.5, -2.0)),
     ("-a", lambda a, b: -a, (1.5, -2.0)),
     ("a + 2", lambda a, b: a + 2, (1.5, -2.0)),
     ("2 + a", lambda a, b: 2 + a, (1.5, -2.0)),
@@ -25,12 +22,11 @@ OPERATIONS = [
     ("2 * a", lambda a, b: 2 * a, (1.5, -2.0)),
     ("a / 2", lambda a, b: a / 2, (1.5, -2.0)),
     ("2 / a", lambda a, b: 2 / a, (1.5, -2.0)),
-    ("a ** b below 1", lambda a, b: a**b, (0.5, 2.0)),
+    ("a / a", lambda a, b: a / a, (1.5, -2.0)),
+    ("a ** 2.5", lambda a, b: a**2.5, (0.5, 2.0)),
     ("a ** 3", lambda a, b: a**3, (-1.5, -2.0)),
     ("a ** -0.5", lambda a, b: a**-0.5, (1.5, -2.0)),
     ("a ** 0", lambda a, b: a**0, (1.5, -2.0)),
-    ("2 ** a", lambda a, b: 2**a, (1.5, -2.0)),
-    ("0 ** a", lambda a, b: 0**a, (1.5, -2.0)),
     ("a * a + a * b", lambda a, b: a * a + a * b, (1.5, -2.0)),
     ("(a * b - a) ** 2 / (a + b)", lambda a, b: (a * b - a) ** 2 / (a + b), (1.5, -2.0)),
 ]
@@ -131,9 +127,12 @@ class Derivatives(unittest.TestCase):
                 x = Value(base)
                 (x**exponent).backward()
                 self.assertEqual(x.grad, by_base)
-        exponent = Value(2.0)
-        (Value(-3.0) ** exponent).backward()
-        self.assertTrue(math.isnan(exponent.grad))  # (-3)^b is no number for b next to 2
+
+    def test_an_exponent_that_is_a_value_is_an_error_that_says_so(self):
+        with self.assertRaisesRegex(TypeError, "exponent must be a plain number, not a Value"):
+            Value(2.0) ** Value(3.0)
+        with self.assertRaises(TypeError):
+            2 ** Value(3.0)
 
     def test_what_has_no_result_is_an_error_and_not_a_complex_number(self):
         for function in (lambda: Value(-8.0) ** (1 / 3), lambda: Value(0.0).log()):
@@ -172,10 +171,8 @@ class Derivatives(unittest.TestCase):
         for a, b in ((1, 2), (2, 1), (0, 1)):
             with self.assertRaises(ValueError) as caught:
                 dot(leaves(*[1.0] * a), leaves(*[1.0] * b))
-            words = f"equal lengths are needed, not {a}, {b} and {b}"
+            words = f"a dot product needs equal lengths, not {a} and {b}"
             self.assertEqual(str(caught.exception), words)
-        with self.assertRaisesRegex(ValueError, "not 2, 2 and 1"):
-            dot(leaves(1.0, 2.0), leaves(3.0, 4.0), [3.0])
 
 
 class Graphs(unittest.TestCase):
@@ -241,18 +238,6 @@ class Graphs(unittest.TestCase):
         (product + product * a).backward()  # a b + a^2 b
         self.assertEqual((a.grad, b.grad), (3.0 + 12.0, 2.0 + 4.0))
 
-    def test_copies_of_values_in_the_middle_of_a_graph_take_part_in_it(self):
-        for duplicate in (copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
-            x = Value(3.0)
-            square = x * x
-            square.grad = 7.0
-            other = duplicate(square)
-            self.assertEqual((other.data, other.grad), (9.0, 7.0))
-            (other * 2.0 + square * 5.0).backward()
-            mine = other.sources[0][0][0]  # x itself, or its copy
-            self.assertEqual(mine.grad, 12.0 + 30.0 * (mine is x))
-            self.assertEqual(x.grad, 30.0 + 12.0 * (mine is x))
-
     def test_a_leaf_is_a_root_with_gradient_one(self):
         x = Value(3.0)
         x.backward()
@@ -273,10 +258,10 @@ class Graphs(unittest.TestCase):
         gc.collect()
         gc.disable()
         try:
-            before = sum(isinstance(x, Value) for x in gc.get_objects())
+            before = sum(type(x) is Value for x in gc.get_objects())
             leaf = leaves(*[0.1 * i for i in range(10)])
             random_expression(random.Random(0), leaf, 50).backward()
-            after = sum(isinstance(x, Value) for x in gc.get_objects())
+            after = sum(type(x) is Value for x in gc.get_objects())
             self.assertEqual(after - before, 10)
             self.assertEqual(gc.collect(), 0)
         finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, run, start, the_rest
+from tests.support import PROGRAM, ROOT, run, start, the_rest
 
 try:
     import resource
@@ -28,10 +28,10 @@ WINDOWS = (*SMALL, "--stream", "--batch_size", "2", "--weight_decay", "0.1")
 
 
 def main(*flags):
-    """Return what the main program prints."""
+    """Return what the main program prints, with flags as on its command line."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        microgpt.main([str(flag) for flag in flags])
+        microgpt.main(**microgpt.parse([str(flag) for flag in flags]))
     return out.getvalue()
 
 
@@ -62,7 +62,7 @@ class Folder(unittest.TestCase):
         """Return the words of the ValueError that the flags are."""
         out = io.StringIO()
         with self.assertRaises(ValueError) as caught, contextlib.redirect_stdout(out):
-            microgpt.main([str(flag) for flag in flags])
+            microgpt.main(**microgpt.parse([str(flag) for flag in flags]))
         self.assertEqual(out.getvalue(), "")
         self.assertNotIn("\n", str(caught.exception))
         return str(caught.exception)
@@ -88,7 +88,7 @@ class GoingOn(Folder):
     @unittest.skipIf(os.name == "nt", "Windows has no SIGINT to send")
     def test_after_ctrl_c_too(self):
         for mode in (DOCUMENTS, WINDOWS):
-            flags = ("--data", self.names, "--num_steps", 300, "--num_samples", 3, *mode)
+            flags = ("--data", self.names, "--num_steps", 150, "--num_samples", 3, *mode)
             whole = start(PROGRAM, *flags, "--save", self.folder / "whole.json")
             stopped = start(PROGRAM, *flags, "--save", self.path)
             while not stopped.stdout.readline().startswith("step   20 "):
@@ -97,7 +97,7 @@ class GoingOn(Folder):
             first, err = the_rest(stopped)
             self.assertEqual((stopped.returncode, err), (0, ""))
             self.assertEqual(len(samples(first)), 3)
-            self.assertLess(len(steps(first)), 279)
+            self.assertLess(len(steps(first)), 129)
             rest = run("--load", self.path, "--save", self.path, "--data", self.names)
             out, err = whole.communicate()
             self.assertEqual((rest[0], rest[2], err), (0, "", ""))
@@ -114,16 +114,21 @@ class GoingOn(Folder):
 
     def test_flags_that_are_not_given_are_those_of_the_checkpoint_and_those_given_win(self):
         self.train("--learning_rate", 0.5, "--warmup_steps", 7, "--lr_schedule", "constant")
+        names = ("learning_rate", "warmup_steps", "n_embd", "lr_schedule", "num_steps")
         flags = microgpt.load(self.path).flags
-        self.assertEqual((flags.learning_rate, flags.warmup_steps, flags.n_embd), (0.5, 7, 4))
-        self.assertEqual((flags.lr_schedule, flags.num_steps), ("constant", 2))
-        flags = microgpt.load(self.path, ["--learning_rate", "0.1", "--num_steps", "3"]).flags
-        self.assertEqual((flags.learning_rate, flags.warmup_steps, flags.num_steps), (0.1, 7, 3))
+        self.assertEqual([flags[name] for name in names], [0.5, 7, 4, "constant", 2])
+        flags = microgpt.load(self.path, learning_rate=0.1, num_steps=3).flags
+        self.assertEqual([flags[name] for name in names], [0.1, 7, 4, "constant", 3])
+
+    def test_another_weight_decay_is_that_of_the_steps_to_come(self):
+        self.train("--weight_decay", 0.5)
+        self.assertEqual(microgpt.load(self.path).optimizer.weight_decay, 0.5)
+        self.assertEqual(microgpt.load(self.path, weight_decay=0.1).optimizer.weight_decay, 0.1)
 
     def test_from_an_untrained_model_on_it_is_the_whole_training(self):
         whole = self.train()
         self.train("--num_steps", 0)
-        self.assertEqual(microgpt.load(self.path).step, 0)
+        self.assertEqual(microgpt.load(self.path).optimizer.steps_done, 0)
         self.assertEqual(self.train("--load", self.path, "--num_steps", 2), whole)
 
     def test_a_plan_that_ends_before_the_step_that_was_reached_trains_nothing(self):
@@ -162,16 +167,36 @@ class GoingOn(Folder):
         self.assertEqual(microgpt.load(self.path).model.n_layer, 12)
 
 
+class EarlierVersions(Folder):
+    """checkpoint.json was saved after 5 steps by an earlier version of this program.
+
+    The figures are those that it printed when it went on to step 9.
+    """
+
+    OLD = ROOT / "tests" / "checkpoint.json"
+
+    def test_a_checkpoint_of_an_earlier_version_goes_on_with_its_losses_and_samples(self):
+        out = main("--load", self.OLD, "--data", self.names, "--num_steps", 9, "--num_samples", 3)
+        losses = [line[-6:] for line in steps(out)]
+        self.assertEqual(losses, ["2.4390", "2.4906", "2.3381", "2.3867"])
+        self.assertIn("\nval loss 2.4112 | bigram table 1.4728 | ln(12) 2.4849\n", out)
+        self.assertEqual(samples(out), ["sample  1: abfk", "sample  2: cgf", "sample  3: f"])
+
+    def test_it_is_saved_as_it_was(self):
+        self.assertEqual(microgpt.load(self.OLD).to_json(), self.OLD.read_text())
+
+
 class HeldOut(Folder):
     def spied(self, *flags):
         """Return what training saw, what evaluations saw, and what was printed."""
         trained, evaluated = [], []
-        step, loss = microgpt.forward_backward, microgpt.evaluate
-        spies = {
-            "forward_backward": lambda *args: trained.append(args[1]) or step(*args),
-            "evaluate": lambda *args: evaluated.append(args[1]) or loss(*args),
-        }
-        with mock.patch.multiple(microgpt, **spies):
+        loss, evaluate = microgpt.GPT.loss, microgpt.evaluate
+        to_json = mock.patch.object(microgpt.Run, "to_json", lambda run: "")  # takes a loss, too
+        spies = {"evaluate": lambda *args: evaluated.append(args[1]) or evaluate(*args)}
+        spy = mock.patch.object(
+            microgpt.GPT, "loss", lambda model, tokens: trained.append(tokens) or loss(model, tokens)
+        )
+        with to_json, spy, mock.patch.multiple(microgpt, **spies):
             out = main("--data", self.names, *SMALL, *flags)
         return trained, evaluated, out
 
@@ -204,13 +229,14 @@ class HeldOut(Folder):
     def test_the_figures_are_the_mean_losses_of_a_prediction(self):
         self.names.write_text("ab\nabcabcabcabc\n" * 40)  # longer than the context too
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            flags = ["--data", self.names, *SMALL, "--num_steps", 2]
-            model, tokenizer = microgpt.main(flags)
+            flags = microgpt.parse([*SMALL, "--num_steps", "2", "--data", str(self.names)])
+            run = microgpt.main(**flags)
+        model, tokenizer = run.model, run.tokenizer
         docs = ["ab", "abcabcabcabc"] * 40
         random.Random(42).shuffle(docs)
         documents = [tokenizer.encode(doc)[:7] for doc in docs[-8:]]
         counted = [tokenizer.encode(doc) for doc in docs[:-8]]
-        bigrams = microgpt.evaluate_bigrams(counted, documents, 4)
+        bigrams = microgpt.bigram_loss(counted, documents, 4)
         sizes = [len(tokens) - 1 for tokens in documents]
         total = sum(model.loss(tokens).data * n for tokens, n in zip(documents, sizes))
         yardsticks = f"bigram table {bigrams:.4f} | ln(4) {math.log(4):.4f}\n"
@@ -239,7 +265,7 @@ class Crashes(Folder):
             time.sleep(rng.random() / 20)
             process.kill()
             process.communicate()
-            step = microgpt.load(self.path).step
+            step = microgpt.load(self.path).optimizer.steps_done
             self.assertGreater(step, last)
             last = step
         left = {name for name in os.listdir(self.folder) if not name.endswith(".tmp")}
@@ -274,7 +300,7 @@ class Crashes(Folder):
         status, out, err = run(*growing, "--eval_interval", 1, "--save", self.path)
         self.assertEqual(status, 2)
         self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]*try a smaller learning rate\n\Z")
-        reached = microgpt.load(self.path).step
+        reached = microgpt.load(self.path).optimizer.steps_done
         self.assertIn(len([line for line in steps(out) if "val" not in line]) - reached, (0, 1))
         self.path.unlink()
         # the last step's own update: infinite, or so large that the next loss would be
@@ -360,14 +386,14 @@ class Loading(Folder):
         good = self.good
         self.assertEqual((good["format"], good["version"]), ("microgpt checkpoint", 1))
         self.assertEqual((good["chars"], good["step"]), ("abcdefghijk", 2))
-        flags = vars(microgpt.parse([]))
+        flags = microgpt.DEFAULTS
         for name in ("data", "save", "load", "prompt", "num_samples", "temperature", "top_k"):
             self.assertNotIn(name, good["flags"])
         for name, flag in good["flags"].items():
             self.assertIs(type(flag), type(flags[name]), name)
         self.assertEqual(len(good["flags"]), 14)
         model = microgpt.load(self.path).model
-        for name, matrix in model.weights.items():
+        for name, matrix in model.state_dict.items():
             self.assertEqual([[p.data for p in row] for row in matrix], good["weights"][name])
         self.assertEqual(len(good["means"]), len(model.parameters))
         self.assertEqual(len(good["squares"]), len(model.parameters))
@@ -394,14 +420,14 @@ class Loading(Folder):
 
     def test_a_step_is_a_number_that_can_be_planned(self):
         self.path.write_text(json.dumps({**self.good, "step": 10**12 - 1}))
-        self.assertEqual(microgpt.load(self.path).step, 10**12 - 1)
+        self.assertEqual(microgpt.load(self.path).optimizer.steps_done, 10**12 - 1)
         self.rejected({**self.good, "step": 10**12})
 
     def test_the_reason_is_named(self):
         self.assertEqual(self.rejected({}), "it is not a microgpt checkpoint")
         self.assertEqual(self.rejected([]), "it is not a microgpt checkpoint")
         fewer = {**self.good, "means": self.good["means"][1:]}
-        reason = "its moments are not as many as its sizes make weights"
+        reason = "its moments are not as many as its sizes make parameters"
         self.assertEqual(self.rejected(fewer), reason)
         wrong = {**self.good, "more": 1}
         reason = "not all in it has the right type, length and range"
@@ -409,7 +435,7 @@ class Loading(Folder):
         self.assertIn("'ten'", self.rejected({**self.good, "step": "ten"}))
 
     def test_a_path_may_be_a_string(self):
-        self.assertEqual(microgpt.load(str(self.path)).step, 2)
+        self.assertEqual(microgpt.load(str(self.path)).optimizer.steps_done, 2)
 
     def test_nothing_in_it_is_trusted(self):
         junk = (None, True, "x", "1", -1, 1.5, math.nan, math.inf, -math.inf, 10**400, [], {}, [1])

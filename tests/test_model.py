@@ -2,7 +2,7 @@ import math
 import random
 import unittest
 
-from microgpt import GPT, Value, cross_entropy, linear, logsumexp, rmsnorm, softmax
+from microgpt import GPT, Value, cross_entropy, linear, rmsnorm, softmax
 from tests import by_hand
 from tests.support import central_difference, numbers
 
@@ -61,20 +61,36 @@ class Pieces(unittest.TestCase):
     def test_softmax_and_loss_do_not_overflow_and_never_take_the_log_of_zero(self):
         self.assertEqual([p.data for p in softmax(values([5000.0, -5000.0]))], [1.0, 0.0])
         self.assertEqual(cross_entropy(values([5000.0, -5000.0]), 1).data, 10000.0)
-        self.assertEqual(logsumexp(values([-5000.0])).data, -5000.0)
+        self.assertEqual(cross_entropy(values([-5000.0]), 0).data, 0.0)
 
-    def test_the_gradient_of_logsumexp_is_the_softmax(self):
+    def test_the_gradients_of_softmax_are_the_slopes_of_its_formula(self):
         at = [0.5, -1.0, 2.0]
-        x = values(at)
-        logsumexp(x).backward()
-        for i, (value, share) in enumerate(zip(x, softmax(values(at)))):
-            slope = central_difference(lambda d: math.log(sum(map(math.exp, d))), at, i)
-            self.assertAlmostEqual(value.grad, slope, places=8)
-            self.assertAlmostEqual(value.grad, share.data, places=12)
+        for j in range(3):
+            x = values(at)
+            softmax(x)[j].backward()
+            for i, value in enumerate(x):
 
-    def test_logsumexp_does_not_mind_that_a_list_is_changed_afterwards(self):
+                def share(d):
+                    return math.exp(d[j]) / sum(map(math.exp, d))
+
+                self.assertAlmostEqual(value.grad, central_difference(share, at, i), places=8)
+
+    def test_the_gradient_of_cross_entropy_is_the_softmax_less_1_for_the_target(self):
+        at = [0.5, -1.0, 2.0]
+        for target in range(3):
+            x = values(at)
+            cross_entropy(x, target).backward()
+            for i, (value, share) in enumerate(zip(x, softmax(values(at)))):
+
+                def loss(d):
+                    return -math.log(math.exp(d[target]) / sum(map(math.exp, d)))
+
+                self.assertAlmostEqual(value.grad, central_difference(loss, at, i), places=8)
+                self.assertAlmostEqual(value.grad, share.data - (i == target), places=12)
+
+    def test_cross_entropy_does_not_mind_that_a_list_is_changed_afterwards(self):
         x = values([0.0, 0.0])
-        first, result = x[0], logsumexp(x)
+        first, result = x[0], cross_entropy(x, 1)
         x[0] = Value(9.0)
         result.backward()
         self.assertEqual((first.grad, x[0].grad), (0.5, 0.0))
@@ -111,7 +127,7 @@ class Forward(unittest.TestCase):
         cache = model.new_cache()
         model.forward(3, cache)
         model.forward(2, cache)[0].backward()
-        self.assertTrue(all(p.grad != 0 for p in model.weights["wte"][3]))
+        self.assertTrue(all(p.grad != 0 for p in model.state_dict["wte"][3]))
 
     def test_two_documents_do_not_see_each_other(self):
         model, tokens = example(SHAPES[1])
@@ -146,7 +162,7 @@ class Loss(unittest.TestCase):
                 ours.backward()
                 self.assertAlmostEqual(ours.data, loss, places=10)
                 checked = 0
-                for name, matrix in model.weights.items():
+                for name, matrix in model.state_dict.items():
                     for row, expected in zip(matrix, gradients[name]):
                         for value, gradient in zip(row, expected):
                             self.assertAlmostEqual(value.grad, gradient, places=10, msg=name)
@@ -177,6 +193,12 @@ class Loss(unittest.TestCase):
         expected = -(math.log(first[b].data) + math.log(second[c].data)) / 2
         self.assertAlmostEqual(model.loss([a, b, c]).data, expected)
 
+    def test_the_losses_are_those_of_the_single_predictions(self):
+        model, tokens = example(SHAPES[1])
+        for loss, logit, target in zip(model.losses(tokens), logits(model, tokens[:4]), tokens[1:]):
+            self.assertAlmostEqual(loss.data, -math.log(softmax(values(logit))[target].data))
+        self.assertEqual(len(model.losses(tokens)), 4)
+
     def test_an_untrained_model_has_the_loss_of_a_guess(self):
         model = GPT(27, rng=random.Random(42))
         self.assertAlmostEqual(model.loss([26, 4, 12, 12, 0, 26]).data, math.log(27), delta=0.15)
@@ -189,14 +211,14 @@ class Weights(unittest.TestCase):
         names += [f"layer0.{x}" for x in ("attn_wq", "attn_wk", "attn_wv", "attn_wo")]
         names += ["layer0.mlp_fc1", "layer0.mlp_fc2"]
         model = GPT(27, rng=random.Random(42))
-        self.assertEqual(list(model.weights), names)
+        self.assertEqual(list(model.state_dict), names)
         self.assertEqual(len(model.parameters), 4192)
         expected = [rng.gauss(0, 0.08) for _ in range(4192)]
         self.assertEqual([p.data for p in model.parameters], expected)
 
     def test_matrices_are_rows_of_as_many_numbers_as_they_take_in(self):
         model = GPT(27, 2, 8, 2, 5)
-        shapes = {name: (len(matrix), len(matrix[0])) for name, matrix in model.weights.items()}
+        shapes = {name: (len(matrix), len(matrix[0])) for name, matrix in model.state_dict.items()}
         self.assertEqual(shapes["wte"], (27, 8))
         self.assertEqual(shapes["wpe"], (5, 8))
         self.assertEqual(shapes["lm_head"], (27, 8))

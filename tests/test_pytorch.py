@@ -1,7 +1,10 @@
 """The PyTorch program of the README, in double precision, against microgpt.py."""
 
+import contextlib
 import importlib.util
+import io
 import json
+import os
 import random
 import re
 import shlex
@@ -10,6 +13,7 @@ import tempfile
 import types
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import microgpt
 from tests.exercises import changed
@@ -61,54 +65,67 @@ class PyTorch(unittest.TestCase):
             self.assertAlmostEqual(a, b, delta=1e-9)
 
     def test_it_has_the_logits_the_loss_and_every_gradient(self):
-        space = types.SimpleNamespace(flags=microgpt.parse(["--n_layer", 2, "--block_size", 5]))
-        space.model = microgpt.GPT(7, 2, 16, 4, 5, random.Random(0))
-        for p in space.model.parameters:
+        model = microgpt.GPT(7, 2, 16, 4, 5, random.Random(0))
+        for p in model.parameters:
             p.data *= 3
         names = {}
         exec(program()[: program().index(TRAINING)], names)
-        torch, theirs = names["torch"], names["GPT"](space)
+        torch, theirs = names["torch"], names["GPT"](types.SimpleNamespace(model=model))
         self.addCleanup(torch.set_default_dtype, torch.float32)
         examples = [[6, 0, 1, 6], [6, 5, 4, 3, 2, 1, 0, 6], [6, 6], [6, 3, 3, 6]]
         for tokens in examples:
-            cache = space.model.new_cache()
+            cache = model.new_cache()
             for token, row in zip(tokens[:5], theirs.logits(torch.tensor([tokens[:5]]))[0]):
-                logits = space.model.forward(token, cache)
+                logits = model.forward(token, cache)
                 self.almost_equal([logit.data for logit in logits], row.tolist())
-        ours = sum(microgpt.forward_backward(space.model, tokens, 4) for tokens in examples)
+        ours = sum(model.loss(tokens) for tokens in examples) / len(examples)
+        ours.backward()
         loss = theirs(examples)
         loss.backward()
-        self.almost_equal([ours], [loss.item()])
+        self.almost_equal([ours.data], [loss.item()])
         gradients = torch.cat([p.grad.flatten() for p in theirs.parameters()])
-        self.almost_equal([p.grad for p in space.model.parameters], gradients.tolist())
+        self.almost_equal([p.grad for p in model.parameters], gradients.tolist())
+
+    def here(self, *words):
+        """Run microgpt.py in this process and in the folder; return what it prints."""
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            microgpt.main(**microgpt.parse([str(word) for word in words]))
+        return out.getvalue()
 
     def test_it_goes_on_as_microgpt_would_and_gives_the_checkpoint_back(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
         plan = ("--batch_size", 2, "--lr_schedule", "cosine", "--warmup_steps", 3)
         plan += ("--weight_decay", 0.1, "--n_layer", 2, "--n_embd", 8, "--n_head", 2)
-        few = ("microgpt.py", "--num_samples", 0)
+        few = ("--num_samples", 0, "--data", "names.txt")
         for kind in ((), ("--stream",)):
             for name in ("here", "there", "shared"):
-                self.run_in_folder(*few, *plan, *kind, "--num_steps", 4, "--save", name)
-            here = self.run_in_folder(*few, "--load", "here", "--save", "here", "--num_steps", 9)
-            there = self.run_in_folder("gpt_torch.py", "there", "names.txt", 9)
-            self.assertEqual(re.findall(r"(?m)^step .+", here), there.splitlines())
+                self.here(*few, *plan, *kind, "--num_steps", 4, "--save", name)
+            torchrun, *words = shlex.split(COMMANDS[-1])
+            self.assertEqual((torchrun, words[-3:]), ("torchrun", ["names.json", "names.txt", "1500"]))
+            words = ("-m", "torch.distributed.run", *words[:-4], "shared.py", "shared", "names.txt", 9)
+            sharing = start(*words, cwd=self.folder)
+            here = self.here(*few, "--load", "here", "--save", "here", "--num_steps", 9)
+            with contextlib.redirect_stdout(io.StringIO()) as there:
+                with mock.patch("sys.argv", ["gpt_torch.py", "there", "names.txt", "9"]):
+                    exec(program(), names := {})
+            names["torch"].set_default_dtype(names["torch"].float32)
+            self.assertEqual(re.findall(r"(?m)^step .+", here), there.getvalue().splitlines())
             self.almost_equal(flat(self.folder / "here"), flat(self.folder / "there"))
-            self.assertEqual(microgpt.load(self.folder / "there").step, 9)
-            words = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2)
-            self.run_in_folder(*words, "shared.py", "shared", "names.txt", 9)
+            self.assertEqual(microgpt.load(self.folder / "there").optimizer.steps_done, 9)
+            err = sharing.communicate()[1]
+            self.assertEqual(sharing.returncode, 0, err)
             self.almost_equal(flat(self.folder / "here"), flat(self.folder / "shared"))
 
     def test_the_commands_work(self):
         self.assertEqual(len(COMMANDS), 4)
-        for command in COMMANDS:
-            for many, few in (("1500", "6"), ("1000", "4"), ("500", "2")):
+        for command in COMMANDS[:-1]:  # the last one is run above
+            for many, few in (("1000", "4"), ("500", "2")):
                 command = command.replace(many, few)
             python, *words = shlex.split(command)
-            if python == "torchrun":
-                words = ["-m", "torch.distributed.run", *words]
-                shutil.copy(self.folder / "shared.py", self.folder / "gpt_torch.py")
+            self.assertEqual(python, "python")
             self.run_in_folder(*words)
-        self.assertEqual(microgpt.load(self.folder / "names.json").step, 6)
+        self.assertEqual(microgpt.load(self.folder / "names.json").optimizer.steps_done, 4)
 
 
 class WithoutPyTorch(unittest.TestCase):
