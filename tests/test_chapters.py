@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import doctest
+import inspect
 import io
 import math
 import re
@@ -14,7 +15,6 @@ from tests.support import PROGRAM, ROOT, TRACE, default_run, start_default_run
 
 SOURCE = PROGRAM.read_text(encoding="utf-8")
 CELLS = re.split(r"(?m)^(?=# %% )", SOURCE)  # the first one holds the docstring and the imports
-PLAIN = re.compile(r"\r.*")  # what is rewritten on a terminal
 WALL = next(i for i, cell in enumerate(CELLS) if "algorithm ends here" in cell.split("\n")[0])
 
 
@@ -129,11 +129,12 @@ class FirstRun(unittest.TestCase):
     def test_it_is_the_training_grading_and_sampling_of_the_program(self):
         with contextlib.redirect_stdout(io.StringIO()) as out:
             microgpt.main(num_steps=60)
-        self.assert_alike(first_run(self.DOCS, 60).splitlines(), as_first_run(PLAIN.sub("", out.getvalue()), 6))
+        self.assert_alike(first_run(self.DOCS, 60).splitlines(), as_first_run(out.getvalue(), 6))
 
     def test_what_it_is_said_to_print_is_what_comes_out_of_a_thousand_steps(self):
-        said = re.findall(r"(?m)^    (step .*|held-out .*|kelon .*?)(?: \.\.\.)?$", microgpt.first_run.__doc__)
-        first, last, grades, names = said
+        said = inspect.getdoc(microgpt.first_run)
+        form = r"(?m)^(step .*|held-out .*|kelon .*?)(?: \.\.\.)?$"
+        first, last, grades, names = re.findall(form, said)
         printed = as_first_run(default_run()[1], 100)
         self.assert_alike([first, last, grades], [printed[0], printed[9], printed[10]])
         self.assertTrue(printed[11].startswith(f"{names} "))

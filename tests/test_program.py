@@ -372,7 +372,7 @@ class Output(unittest.TestCase):
         self.assertRegex(out, r"loss curve \d\.\d\d [_.:=+*#-]{9} \d\.\d\d\n")
 
     def test_a_reader_that_has_seen_enough_does_not_make_an_error(self):
-        process = start(PROGRAM, "--num_steps", 50)
+        process = start(PROGRAM, "--num_steps", 50, "--val_fraction", 0)
         for _ in range(5):
             process.stdout.readline()
         process.stdout.close()
@@ -486,11 +486,18 @@ class LiveLine(unittest.TestCase):
 
 @unittest.skipUnless(pty, "needs a terminal")
 class Terminal(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.names = Path(folder.name) / "names"
+        self.names.write_text("anna\nbob\nolivia\nemma\n" * 10)
+
     def on_terminal(self, *flags, columns, status=0):
         """Return what a terminal of so many columns receives."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        process = start(PROGRAM, *SMALL, *flags, stdout=theirs, env={"COLUMNS": "", "LINES": ""})
+        flags = ("--data", self.names, *SMALL, *flags)
+        process = start(PROGRAM, *flags, stdout=theirs, env={"COLUMNS": "", "LINES": ""})
         os.close(theirs)
         received = b""
         while True:

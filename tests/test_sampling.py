@@ -131,6 +131,7 @@ class Sampling(unittest.TestCase):
         for p in model.parameters:
             p.data *= 8
         tokens = [0, 1] + likeliest(model, [0, 1], 20, stop=None)
+        self.assertEqual(likeliest(model, tokens[:9], 13, stop=None), tokens[9:])  # a long prompt
         self.assertGreater(len(set(tokens[5:])), 1)
         for end in range(2, len(tokens)):
             cache = model.new_cache()
