@@ -317,8 +317,8 @@ class GPT:
             raise ValueError(f"{sizes}: each must be at least 1, and n_embd a multiple of n_head")
         self.n_layer, self.n_head, self.block_size = n_layer, n_head, block_size
 
-        # Random, as the numbers of a vector would all stay copies of each other if they were made
-        # alike. Small, so that the first predictions are close to a blind guess.
+        # Random: if all parameters were equal, the numbers of each vector would be equal, too, and
+        # stay so for ever. Small: the first predictions should be close to a blind guess.
         def matrix(rows, columns=n_embd):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
 
@@ -346,7 +346,7 @@ class GPT:
             raise ValueError(f"the context is full: block_size is {self.block_size} tokens")
         w = self.state_dict
         x = [t + p for t, p in zip(w["wte"][token], w["wpe"][position])]
-        x = rmsnorm(x)  # to about 1: it was about 0.1, and so is the first update
+        x = rmsnorm(x)  # from about 0.1, the size of the first updates, to about 1
         for i, (keys, values) in enumerate(cache):
             h = rmsnorm(x)
             query = linear(h, w[f"layer{i}.attn_wq"])
@@ -455,6 +455,9 @@ def draw(logits, temperature=0.5, top_k=0, rng=random):
 
     Temperature 1 keeps the model's own probabilities, a lower one makes likely tokens likelier, and
     0 takes the likeliest. With a top_k, only the k likeliest tokens, and ties, are drawn from.
+
+    >>> draw([Value(0.0), Value(5.0), Value(1.0)], temperature=0)
+    1
     """
     logits = [logit.data for logit in logits]
     largest, least = max(logits), min(logits)
@@ -494,7 +497,8 @@ def first_run(docs, num_steps=1000):
 
     The bigrams are those of all 28,830 training names, and the model sees only 1,000 of them. Yet
     it wins, as it looks back further. (Of the 200 graded names, 36 stand in the list twice, and so
-    among the training names too.) first_run(split_docs(open("names.txt").read())) prints:
+    among the training names, too.) The model and its tokenizer are returned.
+    first_run(split_docs(open("names.txt").read())) prints:
 
     step  100 | loss 2.7384
     ...
@@ -553,7 +557,11 @@ from pathlib import Path
 
 
 def take_turns(examples, batch_size, start=0):
-    """Yield batches of examples, one after the other, round and round, from number start on."""
+    """Yield batches of examples, one after the other, round and round, from number start on.
+
+    >>> next(take_turns(["ava", "bob", "eve"], batch_size=2, start=2))
+    ['eve', 'ava']
+    """
     for i in count(start, batch_size):
         yield [examples[j % len(examples)] for j in range(i, i + batch_size)]
 
@@ -645,7 +653,11 @@ SAVED = [flag for flag in FLAGS if FLAGS[flag][0] not in ("sampling", "files") a
 
 
 def check(flags):
-    """Return flags by name, without those that are None; ValueError if one can't be right."""
+    """Return flags by name, without those that are None; ValueError if one can't be right.
+
+    >>> check({"num_steps": 20, "learning_rate": 1, "save": None})
+    {'num_steps': 20, 'learning_rate': 1.0}
+    """
     for name, value in flags.items():
         if name not in FLAGS:
             close = difflib.get_close_matches(name, FLAGS, 1) or ["help"]
@@ -899,7 +911,11 @@ def main(*words, **given):
 
 
 def parse(words):
-    """Return the flags on a command line, by name, as main() takes them; or a ValueError."""
+    """Return the flags on a command line, by name, as main() takes them; or a ValueError.
+
+    >>> parse(["--num_steps", "20", "--stream"])
+    {'num_steps': 20, 'stream': True}
+    """
     parser = argparse.ArgumentParser("microgpt.py", allow_abbrev=False, exit_on_error=False)
     parser.description = "Train a GPT on a text, then let it write."
     titles = dict.fromkeys(row[0] for row in FLAGS.values())

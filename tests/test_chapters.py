@@ -60,9 +60,14 @@ class Chapters(unittest.TestCase):
         tests = doctest.DocTestFinder().find(microgpt)
         self.assertEqual(all_tried, sum(len(test.examples) for test in tests))
 
-    def test_there_are_at_least_eight_docstrings_with_examples(self):
-        found = doctest.DocTestFinder().find(microgpt)
-        self.assertGreaterEqual(sum(bool(test.examples) for test in found), 8)
+    def test_each_chapter_has_an_example_in_a_docstring(self):
+        starts = [SOURCE[: SOURCE.index(cell)].count("\n") for cell in CELLS]
+        chapters = set()
+        for test in doctest.DocTestFinder().find(microgpt):
+            if test.examples:
+                title = CELLS[max(i for i, start in enumerate(starts) if start <= test.lineno)]
+                chapters.add(title[5])
+        self.assertEqual(chapters, set("12345678"))
 
     def test_every_public_function_and_class_has_a_docstring(self):
         for node in ast.parse(SOURCE).body:
