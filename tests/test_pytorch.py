@@ -17,7 +17,7 @@ from unittest import mock
 
 import microgpt
 from tests.exercises import changed
-from tests.support import PROGRAM, README, ROOT, start
+from tests.support import PROGRAM, README, start
 
 SECTION = README[README.index("## When you outgrow it") : README.index("## Recipes")]
 MODEL, TRAINING, WAY_BACK = re.findall(r"```python\n(.+?)```", SECTION, re.S)

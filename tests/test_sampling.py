@@ -4,7 +4,6 @@ import math
 import random
 import unittest
 from collections import Counter
-from itertools import repeat
 
 from microgpt import GPT, Value, draw, evaluate, first_run, sample
 
