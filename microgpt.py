@@ -540,14 +540,16 @@ def first_run(docs, num_steps=1000):
 import argparse
 import difflib
 import gc
+import io
 import json
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
-from contextlib import ExitStack, suppress
-from itertools import chain, islice, repeat
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain, islice, repeat, tee
 from pathlib import Path
 
 # %% 6. Other ways to train
@@ -582,6 +584,16 @@ def random_windows(stream, block_size, batch_size, rng):
     while True:
         starts = [rng.randrange(len(stream) - block_size) for _ in range(batch_size)]
         yield [stream[start : start + block_size + 1] for start in starts]
+
+
+def first_windows(stream, block_size, most):
+    """Return the first windows of a stream, side by side, so as to predict each token once.
+
+    >>> first_windows([3, 1, 4, 1, 5, 9], block_size=2, most=200)
+    [[3, 1, 4], [4, 1, 5], [5, 9]]
+    """
+    end = min(len(stream) - 1, most * block_size)
+    return [stream[start : start + block_size + 1] for start in range(0, end, block_size)]
 
 
 class AdamW(Adam):
@@ -620,12 +632,12 @@ def plan_rates(learning_rate, lr_schedule, warmup_steps, num_steps):
 # A run is a model in training with everything that its future depends on, such as the flags below.
 # A checkpoint is a run in a file, from which it goes on as if it had never been stopped.
 
-FOLDER = Path(__file__).resolve().parent if "__file__" in globals() else Path()
+PROGRAM = Path(__file__).resolve() if "__file__" in globals() else Path("microgpt.py")
 SIZE, COUNT, AMOUNT = (1, 10**12), (0, 10**12), (0.0, 1e308)  # from the first to below the second
 FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
-    "data": ("data", str, str(FOLDER / "names.txt"), None, "text file, a document per line"),
+    "data": ("data", str, str(PROGRAM.with_name("names.txt")), None, "text file, a document per line"),
     "stream": ("data", bool, False, None, "take the file as one text, draw windows of it"),
-    "val_fraction": ("data", float, 0.1, (0, 1), "part held out; val losses take 200 of it"),
+    "val_fraction": ("data", float, 0.1, (0, 1), "part held out of the training"),
     "n_layer": ("model", int, 1, SIZE, "layers"),
     "n_embd": ("model", int, 16, SIZE, "size of an embedding, a multiple of n_head"),
     "n_head": ("model", int, 4, SIZE, "attention heads in a layer"),
@@ -637,13 +649,13 @@ FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
     "warmup_steps": ("training", int, 0, COUNT, "steps in which it rises first"),
     "weight_decay": ("training", float, 0.0, AMOUNT, "pull of the parameters to 0, as in AdamW"),
     "seed": ("training", int, 42, (-(10**12), 10**12), "seed of the random numbers"),
-    "eval_interval": ("evaluation", int, 0, COUNT, "steps between val losses; 0: at the end"),
+    "eval_interval": ("evaluation", int, 0, COUNT, "steps between evaluations; 0: at the end"),
     "num_samples": ("sampling", int, 20, COUNT, "texts to write"),
     "temperature": ("sampling", float, 0.5, AMOUNT, "0: likeliest token, 1: as the model says"),
     "top_k": ("sampling", int, 0, COUNT, "likeliest tokens to draw from; 0: all"),
     "prompt": ("sampling", str, "", None, "start of the texts"),
     "max_new_tokens": ("sampling", int, None, SIZE, "most tokens after it; None: block_size"),
-    "save": ("files", str, None, None, "checkpoint to write, at each val loss and at the end"),
+    "save": ("files", str, None, None, "checkpoint to write, at each evaluation and at the end"),
     "load": ("files", str, None, None, "checkpoint to go on from; reads --data if steps are left"),
 }
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
@@ -675,6 +687,18 @@ def check(flags):
     return {name: FLAGS[name][1](value) for name, value in flags.items() if value is not None}
 
 
+@contextmanager
+def explained(deed, path, advice, kinds=(OSError, ValueError)):
+    """Turn errors into a ValueError that names the file, the reason, and what would help."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot {deed} {str(path)!r} ({reason}): {advice}") from None
+
+
 class Run:
     """A model in training, with its tokenizer, optimizer, flags, random numbers, and losses."""
 
@@ -684,46 +708,76 @@ class Run:
         self.model = GPT(self.tokenizer.vocab_size, *[flags[name] for name in SIZES], rng)
         self.optimizer = AdamW(self.model.parameters, flags["weight_decay"])
 
-    def to_json(self):
-        """Return the text of a checkpoint; FloatingPointError if the training has diverged."""
+    def state(self):
+        """Return a copy of all that the future of the run depends on: what a checkpoint holds."""
         matrices, optimizer = self.model.state_dict.items(), self.optimizer
         parts = {"format": "microgpt checkpoint", "version": 1, "step": optimizer.steps_done}
         parts["flags"] = {name: self.flags[name] for name in SAVED}
         parts["chars"] = "".join(self.tokenizer.chars)
         parts["random_state"] = self.rng.getstate()[1]
         parts["weights"] = {key: [[p.data for p in row] for row in rows] for key, rows in matrices}
-        parts["means"], parts["squares"] = optimizer.means, optimizer.squares
-        with suppress(ValueError):  # for a number that is not finite
-            if math.isfinite(self.model.loss([*range(self.tokenizer.vocab_size), 0]).data):
-                return json.dumps(parts, allow_nan=False, sort_keys=True)
-        raise FloatingPointError("inf or nan in the model: try a smaller learning rate")
+        parts["means"], parts["squares"] = [*optimizer.means], [*optimizer.squares]
+        return parts
+
+    def restore(self, state):
+        """Go to a state of a run with the same flags and characters, back or ahead."""
+        model, optimizer = self.model, self.optimizer
+        rows = [row for name in model.state_dict for row in state["weights"][name]]
+        lists = [x for row in rows for x in row], state["means"], state["squares"]
+        for i, p in enumerate(model.parameters):
+            p.data, optimizer.means[i], optimizer.squares[i] = (float(x[i]) for x in lists)
+        optimizer.steps_done = int(state["step"])
+        self.rng.setstate((3, tuple(state["random_state"]), None))
+
+    def check_finite(self):
+        """FloatingPointError if a number is inf or nan, or would be one in the next step."""
+        probe = self.model.loss([*range(self.tokenizer.vocab_size), 0])
+        numbers = [p.data for p in (*self.model.parameters, probe)]
+        if not all(map(math.isfinite, numbers + self.optimizer.means + self.optimizer.squares)):
+            raise FloatingPointError("inf or nan in the model: try a smaller learning rate")
+
+    def to_json(self):
+        """Return the text of a checkpoint; FloatingPointError if the training has diverged."""
+        self.check_finite()
+        return json.dumps(self.state(), sort_keys=True)
+
+
+def check_place(path, data):
+    """ValueError if a checkpoint can't be written to a path, or would overwrite what we read."""
+    with explained("save", path, "try another path"):
+        place = os.path.realpath(path)
+        if not os.path.isdir(os.path.dirname(place)):
+            raise OSError(f"there is no folder {Path(path).parent}")
+        with suppress(FileNotFoundError):
+            os.stat(place)  # if a file is there, it must be one that we may replace
+            if not (os.path.isfile(place) and os.access(place, os.W_OK)):
+                raise OSError("it is not a file that may be written")
+            for what, file in (("data", data), ("program", PROGRAM)):
+                if os.path.exists(file) and os.path.samefile(file, place):
+                    raise OSError(f"it is the {what}")
+        tempfile.TemporaryFile(dir=os.path.dirname(place)).close()  # may we write there at all?
 
 
 def save(path, text):
-    """Write a text to a file, whole or not at all (if empty, only try); ValueError if it can't."""
-    try:
-        path = Path(os.path.realpath(path))  # a link stays a link
-        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
-            raise OSError("it is not a file that may be written")
-        temporary = path.parent / f"microgpt.{time.time_ns()}.tmp"
+    """Write a text to a file, whole or not at all; ValueError if it can't be written."""
+    with explained("save", path, "try another path"):
+        place = Path(os.path.realpath(path))  # a link stays a link
+        temporary = place.parent / f"microgpt.{time.time_ns()}.tmp"
         try:
             with open(temporary, "x", encoding="ascii") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            if path.exists():
-                shutil.copymode(path, temporary)
-            if text:
-                os.replace(temporary, path)
+            if place.exists():
+                shutil.copymode(place, temporary)
+            os.replace(temporary, place)
         finally:
             temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot save {str(path)!r} ({error}): try another path") from None
 
 
 def load(path, **given):
     """Return the run in a checkpoint; flags that are given win. ValueError if it is broken."""
-    try:
+    with explained("load", path, "give one that --save has written", kinds=Exception):
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(found, dict) or found.get("format") != "microgpt checkpoint":
             raise ValueError("it is not a microgpt checkpoint")
@@ -735,19 +789,12 @@ def load(path, **given):
         if n_embd * (num_rows + 12 * n_embd * n_layer) != len(found["means"]):
             raise ValueError("its moments are not as many as its sizes make parameters")
         run = Run(flags, found["chars"], random.Random())
-        rows = [row for name in run.model.state_dict for row in found["weights"][name]]
-        lists = [x for row in rows for x in row], found["means"], found["squares"]
-        for i, p in enumerate(run.model.parameters):
-            p.data, run.optimizer.means[i], run.optimizer.squares[i] = (float(x[i]) for x in lists)
-        run.optimizer.steps_done = check({"num_steps": found["step"]})["num_steps"]
-        run.rng.setstate((3, tuple(found["random_state"]), None))
+        run.restore(found)
         # nothing in the file is trusted: saving this run must give the same text again
-        is_in_range = min(found["squares"]) >= 0 and max(found["random_state"]) < 2**32
+        is_in_range = 0 <= found["step"] < 10**12 and max(found["random_state"]) < 2**32
+        is_in_range = is_in_range and min(found["squares"]) >= 0
         if not is_in_range or run.to_json() != json.dumps(found, sort_keys=True):
             raise ValueError("not all in it has the right type, length and range")
-    except Exception as error:  # of any kind: nothing is known of what stands in the file
-        wanted = "give one that --save has written"
-        raise ValueError(f"cannot load {str(path)!r} ({error}): {wanted}") from None
     for name in ("stream", *SIZES):
         if given.get(name, flags[name]) != flags[name]:
             known = f"contradicts the checkpoint, which has {flags[name]}"
@@ -766,49 +813,87 @@ def load(path, **given):
 
 def read_text(path):
     """Return the text of a file; ValueError if it cannot be read, or is blank."""
-    try:
+    advice = "give a UTF-8 text; names.txt, a name a line, comes with microgpt.py: copy it"
+    with explained("read", path, advice):
         text = Path(path).read_text(encoding="utf-8-sig")
         if "\0" in text or not text.strip():
             raise ValueError("binary" if "\0" in text else "blank")
-    except (OSError, ValueError) as error:
-        wanted = "give a UTF-8 text; names.txt, a name a line, comes with microgpt.py: copy it"
-        raise ValueError(f"cannot read {str(path)!r} ({error}): {wanted}") from None
     return text
 
 
+def encode(run, flag, text):
+    """Return the tokens of a text; ValueError, with its flag, if it has unknown characters."""
+    try:
+        return run.tokenizer.encode(text)
+    except ValueError as error:
+        raise ValueError(f"--{flag} {run.flags[flag]}: {error}") from None
+
+
 def prepare(run, docs):
-    """Return batches from the run's next step on, what they are made of, and what is held out."""
+    """Return batches for the steps to come, all training examples, and what grade() needs.
+
+    That is the first 200 documents, or windows side by side, of the training and of the rest.
+    """
     is_stream, size, batch_size = (run.flags[x] for x in ("stream", "block_size", "batch_size"))
-    items = [run.tokenizer.encode(doc) for doc in docs]
+    items = [encode(run, "data", doc) for doc in docs]
     items = items[0] if is_stream else items
     num_train = len(items) - int(len(items) * run.flags["val_fraction"])
-    items, val_items = items[:num_train], items[num_train:]
-    if not is_stream:
-        batches = take_turns(items, batch_size, run.optimizer.steps_done * batch_size)
-        return batches, items, [tokens[: size + 1] for tokens in val_items[:200]]
-    if 0 < num_train <= size:
-        raise ValueError(f"{num_train} characters to train on: give at least {size + 1}")
-    val_windows = [val_items[i : i + size + 1] for i in range(0, len(val_items) - 1, size)]
-    return random_windows(items, size, batch_size, run.rng), [items], val_windows[:200]
+    parts = items[:num_train], items[num_train:]
+    if is_stream:
+        if 0 < num_train <= size:
+            raise ValueError(f"{num_train} characters to train on: give at least {size + 1}")
+        batches, examples = random_windows(parts[0], size, batch_size, run.rng), [parts[0]]
+        graded = [first_windows(part, size, 200) for part in parts]
+    else:
+        start, examples = run.optimizer.steps_done * batch_size, parts[0]
+        batches = take_turns(examples, batch_size, start)
+        graded = [[tokens[: size + 1] for tokens in part[:200]] for part in parts]
+    return batches, examples, *graded
 
 
-def is_live():
-    """Return whether a line of the output can be written over: on a terminal, in a notebook."""
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
+def grade(model, train_examples, val_examples):
+    """Return the model's mean losses on two lists of examples as a text, if they aren't empty."""
+    parts = {"train loss": train_examples, "val loss": val_examples}
+    return " | ".join(f"{name} {evaluate(model, parts[name]):.4f}" for name in parts if parts[name])
 
 
-def report(line, live="", stays=True):
-    """Print a line, or live where that is_live(); if it is not to stay, the next goes over it."""
-    if is_live():
-        columns = shutil.get_terminal_size().columns - 3  # leaves room for a ^C
-        line = "\r" + (live or line)[:columns].ljust(columns)
-    print(line, end="\n" if stays or not is_live() else "", flush=True)
+class Screen:
+    """Standard output. On a terminal and in a notebook it is live: a line can be written over."""
+
+    def __init__(self):
+        is_closed = getattr(sys.stdout, "closed", sys.stdout is None)
+        self.out, self.passing = io.StringIO() if is_closed else sys.stdout, ""
+        self.encoding = getattr(self.out, "encoding", None) or "utf-8"
+        self.is_live = in_notebook = "kernel" in type(self.out).__module__
+        self.pause = 1.0 if in_notebook else 0.1  # in seconds; a notebook keeps all that is drawn
+        with suppress(AttributeError, OSError):  # it has no file descriptor: in IDLE, in a browser
+            self.is_live = in_notebook or os.isatty(self.out.fileno())
+
+    def show(self, line, passing=False):
+        """Print a line. On a live screen, the next one is written over one that is passing."""
+        if not self.encoding.lower().startswith("utf"):
+            line = line.translate(str.maketrans("▁▂▃▄▅▆▇█", "_.:-=+*#"))
+        line = line.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        over = "\r" + line.ljust(len(self.passing) + 2) if self.passing else line  # 2: for a ^C
+        self.passing = line if passing and self.is_live else ""
+        print(over, end="" if self.passing else "\n", file=self.out, flush=True)
+
+
+def screen_width():
+    """Return how wide a line may be: as the terminal, less three columns for a ^C."""
+    return max(1, (shutil.get_terminal_size().columns or 80) - 3)
+
+
+def fit(line):
+    """Return a line without those of its last parts, between |, that are too wide."""
+    while len(line) > screen_width() and " | " in line:
+        line = line.rpartition(" | ")[0]
+    return line[: screen_width()]
 
 
 def curve(losses, width):
     """Return the losses as bars in a line of about width characters, with the ends in numbers."""
-    can_draw = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    blocks, n = "▁▂▃▄▅▆▇█" if can_draw else "_.:-=+*#", max(1, min(width - 10, len(losses)))
+    blocks, n = "▁▂▃▄▅▆▇█", max(1, min(width - 10, len(losses)))
     parts = [losses[len(losses) * i // n : len(losses) * (i + 1) // n] for i in range(n)]
     means = [sum(part) / len(part) for part in parts]
     low, span = min(means), max(means) - min(means) or 1.0
@@ -816,40 +901,66 @@ def curve(losses, width):
     return f"{means[0]:.2f} {bars} {means[-1]:.2f}"
 
 
-def follow(run, batches, val_examples):
-    """Train to the planned end, or until Ctrl-C; report, evaluate and save as the flags say."""
-    flags, losses = run.flags, run.losses
-    path, num_steps, interval = (flags[x] for x in ("save", "num_steps", "eval_interval"))
-    plan = [flags[x] for x in ("learning_rate", "lr_schedule", "warmup_steps", "num_steps")]
-    rates = islice(plan_rates(*plan), run.optimizer.steps_done, None)
-    start, pressed = time.perf_counter(), []
+@contextmanager
+def noting_ctrl_c(screen):
+    """Yield a list of the Ctrl-Cs so far. Only the second one interrupts what is being done."""
+    pressed = []
 
-    def stop(*_):  # after the step under way; a second Ctrl-C ends the program at once
-        pressed.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def note(*_):
+        """Say that the first one was heard."""
+        pressed.append("^C")
+        if len(pressed) == 1:
+            with suppress(RuntimeError):  # if a line is just being printed
+                screen.show(fit("stopping after this step | Ctrl-C again: at once"), passing=True)
+        if len(pressed) == 2:
+            raise KeyboardInterrupt
 
     with ExitStack() as afterwards:
         with suppress(ValueError):  # raised in a thread, which gets no Ctrl-C
-            before = signal.signal(signal.SIGINT, stop)
-            afterwards.callback(signal.signal, signal.SIGINT, before)
-        for loss in train(run.model, run.optimizer, batches, rates):
-            losses.append(loss)
-            step, mean = run.optimizer.steps_done, sum(losses[-50:]) / len(losses[-50:])
-            speed = len(losses) / (time.perf_counter() - start)
-            minutes, seconds = divmod(round((num_steps - step) / speed), 60)
-            line, left = f"step {step:4d} / {num_steps:4d} |", f"{minutes}:{seconds:02d} left"
-            live = f"{line} loss {mean:.4f} | {speed:.1f} steps/s | {left}"
-            report(f"{line} loss {loss:.4f}", live, stays=pressed or step == num_steps)
-            if interval and step % interval == 0:
-                if val_examples:
-                    report(f"{line} val loss {evaluate(run.model, val_examples):.4f}")
-                if path:
-                    save(path, run.to_json())
-            if pressed:
-                break
-        text = run.to_json()  # even when nothing is saved: a diverged model must not pass
-        if path:
-            save(path, text)
+            afterwards.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, note))
+        yield pressed
+
+
+def follow(run, screen, batches, *graded):
+    """Train to the planned end, or until Ctrl-C; report, grade and save as the flags say.
+
+    Whatever ends the training, be it an error or a second Ctrl-C, its last whole step is saved.
+    """
+    flags, losses, optimizer = run.flags, run.losses, run.optimizer
+    path, num_steps, interval = (flags[x] for x in ("save", "num_steps", "eval_interval"))
+    plan = [flags[x] for x in ("learning_rate", "lr_schedule", "warmup_steps", "num_steps")]
+    rates, same_rates = tee(islice(plan_rates(*plan), optimizer.steps_done, None))
+    start, due, live, state = time.perf_counter(), 0.0, "", run.state()
+    with noting_ctrl_c(screen) as pressed:
+        try:
+            for rate, loss in zip(same_rates, train(run.model, optimizer, batches, rates)):
+                state = path and run.state()
+                losses.append(loss)
+                step, mean = optimizer.steps_done, sum(losses[-50:]) / len(losses[-50:])
+                now = time.perf_counter()
+                speed = len(losses) / max(now - start, 1e-9)
+                minutes, seconds = divmod(round((num_steps - step) / speed), 60)
+                line, left = f"step {step:4d} / {num_steps:4d} |", f"{minutes}:{seconds:02d} left"
+                live = fit(f"{line} loss {mean:.4f} | {speed:.1f} steps/s | {left}")
+                if not screen.is_live:
+                    screen.show(f"{line} loss {loss:.4f}")
+                elif now >= due:
+                    screen.show(live, passing=True)
+                    due = now + screen.pause
+                if pressed:
+                    break
+                if interval and step % interval == 0 and step < num_steps:
+                    screen.show(f"{line} lr {rate:#.3g} | {grade(run.model, *graded)}")
+                    if path:
+                        save(path, run.to_json())
+        finally:
+            pressed += ["^C", "^C"]  # so that no Ctrl-C from here on is the second one
+            if path:
+                run.restore(state)  # undoes what was done of the next step
+                save(path, run.to_json())
+            if screen.is_live and live:
+                screen.show(live)
+    run.check_finite()  # a model that has diverged must not pass, even if it is not saved
 
 
 def complete(run, prompt):
@@ -870,43 +981,43 @@ def main(*words, **given):
     if words:
         raise ValueError(f"main() takes flags by name, as in main(num_steps=20), not {words[0]!r}")
     given = check(given)
+    if given.get("seed", 0) < 0:
+        raise ValueError(f"--seed {given['seed']} would do the same as {-given['seed']}: give that")
     run = load(given["load"], **given) if "load" in given else None
     flags = run.flags if run else {**DEFAULTS, **given}
-    if flags["save"] and os.path.realpath(flags["save"]) == os.path.realpath(flags["data"]):
-        raise ValueError(f"--save {flags['save']} would overwrite the data: give another path")
     is_done = run and run.optimizer.steps_done >= flags["num_steps"]  # then samples are all we need
     text, rng = "" if is_done else read_text(flags["data"]), random.Random(flags["seed"])
     docs = [text] if flags["stream"] else split_docs(text)
     rng.shuffle(docs)
     run = run or Run(flags, docs, rng)
-    batches, train_examples, val_examples = prepare(run, docs)
-    run.tokenizer.encode(flags["prompt"])  # if it is not in the alphabet, now is the time to say so
-    if flags["save"]:
-        save(flags["save"], "")
+    batches, examples, train_examples, val_examples = prepare(run, docs)
+    encode(run, "prompt", flags["prompt"])  # an error in it is found before the training
+    if flags["save"] is not None:
+        check_place(flags["save"], flags["data"])
+    screen, vocab_size = Screen(), run.tokenizer.vocab_size
     if text:
-        print(f"num chars: {len(text)}" if flags["stream"] else f"num docs: {len(docs)}")
-    vocab_size = run.tokenizer.vocab_size
-    print(f"vocab size: {vocab_size}\nnum params: {len(run.model.parameters)}", flush=True)
+        screen.show(f"num chars: {len(text)}" if flags["stream"] else f"num docs: {len(docs)}")
+    screen.show(f"vocab size: {vocab_size}")
+    screen.show(f"num params: {len(run.model.parameters)}")
     with ExitStack() as afterwards:
         if gc.isenabled() and sys.implementation.name == "cpython":  # PyPy needs its collector
             gc.disable()  # it would look for reference cycles, of which graphs have none
             afterwards.callback(gc.enable)
-        try:
-            follow(run, batches, val_examples)
-        except BaseException:
-            print(end="\n" if is_live() else "")  # the line that was live is over
-            raise
+        follow(run, screen, batches, train_examples, val_examples)
         if run.losses:
-            width = min(70, shutil.get_terminal_size().columns - 14)
-            report(f"loss curve {curve(run.losses, width)}")
-        if val_examples:
-            bigrams = bigram_loss(train_examples, val_examples, vocab_size)
-            yardsticks = f"bigram table {bigrams:.4f} | ln({vocab_size}) {math.log(vocab_size):.4f}"
-            print(f"val loss {evaluate(run.model, val_examples):.4f} | {yardsticks}", flush=True)
+            screen.show(f"loss curve {curve(run.losses, min(70, screen_width() - 11))}")
+        if text:
+            grades = grade(run.model, train_examples, val_examples)
+            if val_examples:
+                table, guess = bigram_loss(examples, val_examples, vocab_size), math.log(vocab_size)
+                grades += f" | bigram table {table:.4f} | ln({vocab_size}) {guess:.4f}"
+            screen.show(grades)
+        if flags["save"]:
+            screen.show(f"saved {flags['save']}")
         for i in range(1, flags["num_samples"] + 1):
             written = complete(run, flags["prompt"])
             is_copy = written in (text if flags["stream"] else docs)
-            print(f"sample {i:2d}: {written}{'  (in the data)' if is_copy else ''}", flush=True)
+            screen.show(f"sample {i:2d}: {written}{'  (in the data)' if is_copy else ''}")
     return run
 
 
@@ -927,7 +1038,9 @@ def parse(words):
     try:
         known, others = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
-        raise ValueError(error) from None
+        values = [b for a, b in zip(words, words[1:]) if a == error.argument_name and b[:1] == "-"]
+        hint = f": is {error.argument_name}={values[0]} meant?" if values else ""
+        raise ValueError(f"{error}{hint}") from None
     if others:
         if others[0].startswith("--"):
             check({others[0][2:].partition("=")[0]: None})
@@ -942,22 +1055,21 @@ def parse(words):
 
 def command():
     """Do main() for the command line: an error is one line on standard error, and status 2."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # none if it was closed
-    with suppress(AttributeError):  # what a notebook's %run prints to has no need of it
-        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
     try:
         return main(**parse(sys.argv[1:]))
     except KeyboardInterrupt:
-        status = 130
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever pressed it again wanted just this
+        status, words = 130, ""
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        status = 1
+        status, words = 1, ""
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        status, words = 2, str(error) or "out of memory"
-        print("microgpt.py: error:", *words.splitlines(), file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:  # what can't be written must not be tried again at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        words = str(error) or "out of memory: a smaller model, batch or block_size needs less"
+        status, words = 2, " ".join(["microgpt.py: error:", *words.splitlines()]) + "\n"
+    for descriptor, stream, text in (1, sys.stdout, ""), (2, sys.stderr, words):
+        try:
+            print(text, end="", file=stream or io.StringIO(), flush=True)
+        except OSError:  # what can't be written must not be tried again at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     sys.exit(status)
 
 

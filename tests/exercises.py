@@ -56,13 +56,17 @@ def try_out(name, flags, is_quick):
         path.write_text(source, encoding="utf-8")
         command = [sys.executable, path, "--data", ROOT / "names.txt", *flags.split()]
         command += ["--num_samples", "0"]
-        command += ["--num_steps", "20", "--val_fraction", "0"] if is_quick else []
+        command += ["--num_steps", "20"] if is_quick else []
+        form = r"step   20 / .* \| loss (\S+)" if is_quick else r"train loss \S+ \| val loss (\S+)"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        run = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
-    if "try a smaller learning rate" in run.stderr:
-        return "diverges"
-    form = r"(?s).* \| loss (\S+)\n" if is_quick else r"(?s).*\nval loss (\S+)"
-    return re.match(form, run.stdout)[1] if not run.returncode else run.stderr
+        with subprocess.Popen(command, **pipes, env=environment) as process:
+            for line in process.stdout:
+                if re.match(form, line):
+                    process.kill()  # we have seen what we wanted
+                    return re.match(form, line)[1]
+            words = process.stderr.read()
+    return "diverges" if "try a smaller learning rate" in words else words
 
 
 def agrees(figure, wanted):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,11 +30,10 @@ def start(*arguments, cwd=ROOT, **options):
         options.setdefault("preexec_fn", heed_ctrl_c)
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         cwd=cwd,
         env=environment,
         encoding="utf-8",
-        stdin=subprocess.DEVNULL,
     )
 
 
@@ -64,6 +64,24 @@ def default_run():
     """Return the exit status, standard output and standard error of the program without flags."""
     process = start_default_run()
     out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@functools.lru_cache(maxsize=None)
+def start_few_names_run():
+    """Start the program on the first 100 names, which it comes to know by heart."""
+    folder = tempfile.TemporaryDirectory()
+    names = (ROOT / "names.txt").read_text(encoding="utf-8").split("\n")[:100]
+    (Path(folder.name) / "names").write_text("\n".join(names))
+    return folder, start(PROGRAM, "--data", f"{folder.name}/names", "--eval_interval", 250)
+
+
+@functools.lru_cache(maxsize=None)
+def few_names_run():
+    """Return the exit status, standard output and standard error of that."""
+    folder, process = start_few_names_run()
+    out, err = process.communicate()
+    folder.cleanup()
     return process.returncode, out, err
 
 

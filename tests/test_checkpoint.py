@@ -1,5 +1,6 @@
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, ROOT, run, start, the_rest
+from tests.support import PROGRAM, ROOT, few_names_run, run, start, start_few_names_run, the_rest
 
 try:
     import resource
@@ -27,6 +28,10 @@ DOCUMENTS = (*SMALL, "--batch_size", "2", "--lr_schedule", "cosine", "--warmup_s
 WINDOWS = (*SMALL, "--stream", "--batch_size", "2", "--weight_decay", "0.1")
 
 
+def setUpModule():
+    start_few_names_run()
+
+
 def main(*flags):
     """Return what the main program prints, with flags as on its command line."""
     out = io.StringIO()
@@ -36,7 +41,7 @@ def main(*flags):
 
 
 def steps(out):
-    return re.findall(r"(?m)^step .*", out)
+    return re.findall(r"(?m)^step .*\| loss .*", out)
 
 
 def samples(out):
@@ -75,13 +80,13 @@ class GoingOn(Folder):
             saved = []
             with mock.patch.object(microgpt, "save", lambda path, text: saved.append(text)):
                 whole = main(*flags, "--eval_interval", 1, "--save", self.path)
-            self.assertEqual(len(saved), 11)  # a try before the first step, and one at the end
+            self.assertEqual(len(saved), 9)
             lines = steps(main(*flags))
-            self.assertEqual([line for line in steps(whole) if "val" not in line], lines)
-            for step, text in enumerate(saved[1:-1], 1):
+            self.assertEqual(steps(whole), lines)
+            for step, text in enumerate(saved, 1):
                 self.path.write_text(text)
                 rest = main("--load", self.path, "--save", self.path, "--data", self.names)
-                self.assertEqual([x for x in steps(rest) if "val" not in x], lines[step:])
+                self.assertEqual(steps(rest), lines[step:])
                 self.assertEqual(samples(rest)[:3], samples(whole))
                 self.assertEqual(self.path.read_text(), saved[-1])
 
@@ -143,7 +148,7 @@ class GoingOn(Folder):
             out = main("--load", self.path, "--data", self.folder / "none", *flags)
             self.assertEqual(len(samples(out)), 20)
             self.assertTrue(out.startswith("vocab size: 12\n"))
-            self.assertNotIn("val loss", out)
+            self.assertNotIn(" loss ", out)
 
     def test_another_seed_gives_other_samples_but_holds_out_the_same_documents(self):
         self.train("--val_fraction", 0.5)
@@ -179,7 +184,7 @@ class EarlierVersions(Folder):
         out = main("--load", self.OLD, "--data", self.names, "--num_steps", 9, "--num_samples", 3)
         losses = [line[-6:] for line in steps(out)]
         self.assertEqual(losses, ["2.4390", "2.4906", "2.3381", "2.3867"])
-        self.assertIn("\nval loss 2.4112 | bigram table 1.4728 | ln(12) 2.4849\n", out)
+        self.assertIn(" | val loss 2.4112 | bigram table 1.4728 | ln(12) 2.4849\n", out)
         self.assertEqual(samples(out), ["sample  1: abfk", "sample  2: cgf", "sample  3: f"])
 
     def test_it_is_saved_as_it_was(self):
@@ -191,23 +196,24 @@ class HeldOut(Folder):
         """Return what training saw, what evaluations saw, and what was printed."""
         trained, evaluated = [], []
         loss, evaluate = microgpt.GPT.loss, microgpt.evaluate
-        to_json = mock.patch.object(microgpt.Run, "to_json", lambda run: "")  # takes a loss, too
+        check = mock.patch.object(microgpt.Run, "check_finite", lambda run: None)  # takes a loss, too
         spies = {"evaluate": lambda *args: evaluated.append(args[1]) or evaluate(*args)}
         spy = mock.patch.object(
             microgpt.GPT, "loss", lambda model, tokens: trained.append(tokens) or loss(model, tokens)
         )
-        with to_json, spy, mock.patch.multiple(microgpt, **spies):
+        with check, spy, mock.patch.multiple(microgpt, **spies):
             out = main("--data", self.names, *SMALL, *flags)
         return trained, evaluated, out
 
     def test_documents_that_are_held_out_are_never_trained_on_and_always_the_same(self):
         trained, evaluated, _ = self.spied("--num_steps", 90, "--eval_interval", 40)
-        self.assertEqual(len(evaluated), 3)
-        self.assertEqual(evaluated[0], evaluated[1])
-        self.assertEqual(evaluated[0], evaluated[2])
-        trained, held_out = set(map(tuple, trained)), set(map(tuple, evaluated[0]))
+        self.assertEqual(len(evaluated), 6)
+        self.assertEqual(evaluated[:2], evaluated[2:4])
+        self.assertEqual(evaluated[:2], evaluated[4:])
+        trained, graded, held_out = (set(map(tuple, x)) for x in (trained, *evaluated[:2]))
         self.assertEqual((len(trained), len(held_out)), (44, 4))
         self.assertFalse(trained & held_out)
+        self.assertEqual(trained, graded)
 
     def test_of_a_stream_the_tail_is_held_out(self):
         text = [chr(0x4E00 + i) for i in range(300)]  # each character tells its place
@@ -217,14 +223,15 @@ class HeldOut(Folder):
         places = {token for window in trained for token in window}
         self.assertLessEqual(places, set(range(270)))
         self.assertGreater(len(places), 250)
-        pairs = [pair for window in evaluated[0] for pair in zip(window, window[1:])]
-        self.assertEqual(pairs, [(i, i + 1) for i in range(270, 299)])
+        for windows, places in zip(evaluated, (range(269), range(270, 299))):
+            pairs = [pair for window in windows for pair in zip(window, window[1:])]
+            self.assertEqual(pairs, [(i, i + 1) for i in places])
 
     def test_two_hundred_documents_or_windows_are_enough(self):
         self.names.write_text("ab\n" * 9000)
         for kind in ((), ("--stream",)):
-            _, (documents,), _ = self.spied("--num_steps", 1, *kind)
-            self.assertEqual(len(documents), 200)
+            _, evaluated, _ = self.spied("--num_steps", 1, *kind)
+            self.assertEqual([len(documents) for documents in evaluated], [200, 200])
 
     def test_the_figures_are_the_mean_losses_of_a_prediction(self):
         self.names.write_text("ab\nabcabcabcabc\n" * 40)  # longer than the context too
@@ -237,18 +244,45 @@ class HeldOut(Folder):
         documents = [tokenizer.encode(doc)[:7] for doc in docs[-8:]]
         counted = [tokenizer.encode(doc) for doc in docs[:-8]]
         bigrams = microgpt.bigram_loss(counted, documents, 4)
-        sizes = [len(tokens) - 1 for tokens in documents]
-        total = sum(model.loss(tokens).data * n for tokens, n in zip(documents, sizes))
+        graded = [tokenizer.encode(doc)[:7] for doc in docs[:72]], documents
+        means = []
+        for part in graded:
+            sizes = [len(tokens) - 1 for tokens in part]
+            total = sum(model.loss(tokens).data * n for tokens, n in zip(part, sizes))
+            means.append(total / sum(sizes))
         yardsticks = f"bigram table {bigrams:.4f} | ln(4) {math.log(4):.4f}\n"
-        self.assertIn(f"\nval loss {total / sum(sizes):.4f} | {yardsticks}", out.getvalue())
+        losses = f"train loss {means[0]:.4f} | val loss {means[1]:.4f}"
+        self.assertIn(f"\n{losses} | {yardsticks}", out.getvalue())
 
     def test_taking_it_changes_nothing_about_the_training_that_follows(self):
         for mode in (DOCUMENTS, WINDOWS):
             flags = ("--data", self.names, "--num_steps", 12, *mode)
             plain, watched = main(*flags), main(*flags, "--eval_interval", 5)
-            taken = re.findall(r"step +(\d+) / +12 \| val loss \d+\.\d{4}\n", watched)
-            self.assertEqual(taken, ["5", "10"])
-            self.assertEqual(re.sub(r"step.*val loss.*\n", "", watched), plain)
+            form = r"step +(\d+) / +12 \| lr \S+ \| train loss \d+\.\d{4} \| val loss \d+\.\d{4}\n"
+            self.assertEqual(re.findall(form, watched), ["5", "10"])
+            self.assertEqual(re.sub(form, "", watched), plain)
+
+    def test_it_is_taken_once_at_the_last_step_and_says_the_rate_of_the_step_before_it(self):
+        flags = ("--num_steps", 4, "--eval_interval", 2, "--val_fraction", 0, "--warmup_steps", 1)
+        _, evaluated, out = self.spied(*flags, "--learning_rate", 0.001)
+        self.assertEqual(len(evaluated), 2)
+        # a warm-up of one step to half the rate; then 1, 2/3 and 1/3 of it
+        self.assertRegex(out, r"\nstep    2 /    4 \| lr 0.00100 \| train loss \d\.\d{4}\n")
+        self.assertEqual(re.findall(r"(?m)^train loss \S+$", out), out.split("\n")[-22:-21])
+        flags = ("--num_steps", 4, "--eval_interval", 3, "--lr_schedule", "constant")
+        out = self.spied(*flags, "--learning_rate", 3e-6)[2]
+        self.assertIn("\nstep    3 /    4 | lr 3.00e-06 | train loss ", out)
+
+    def test_a_hundred_names_are_learnt_by_heart(self):
+        status, out, err = few_names_run()
+        self.assertEqual((status, err), (0, ""))
+        form = r"(?:step +(\d+) / 1000 \| lr \S+ \| )?train loss (\S+) \| val loss (\S+)"
+        steps, train, val = zip(*re.findall(rf"(?m)^{form}", out))
+        self.assertEqual(steps, ("250", "500", "750", ""))
+        train, val = [float(loss) for loss in train], [float(loss) for loss in val]
+        self.assertEqual(train, sorted(train, reverse=True))
+        self.assertLess(min(val), val[-1] - 0.05)
+        self.assertLess(train[-1], val[-1] - 0.5)
 
 
 @unittest.skipIf(os.name == "nt", "needs kill -9")
@@ -260,7 +294,7 @@ class Crashes(Folder):
         for _ in range(8):
             load = ("--load", self.path) if self.path.exists() else ()
             process = start(PROGRAM, *flags, *load, "--save", self.path)
-            for _ in range(5):  # three of counts, and two of steps: the first is saved by then
+            for _ in range(6):  # of counts, and of steps and losses: the first is saved by then
                 process.stdout.readline()
             time.sleep(rng.random() / 20)
             process.kill()
@@ -301,7 +335,7 @@ class Crashes(Folder):
         self.assertEqual(status, 2)
         self.assertRegex(err, r"\Amicrogpt\.py: error: [^\n]*try a smaller learning rate\n\Z")
         reached = microgpt.load(self.path).optimizer.steps_done
-        self.assertIn(len([line for line in steps(out) if "val" not in line]) - reached, (0, 1))
+        self.assertIn(len(steps(out)) - reached, (0, 1))
         self.path.unlink()
         # the last step's own update: infinite, or so large that the next loss would be
         for rate in (1e300, 1e153):
@@ -312,17 +346,135 @@ class Crashes(Folder):
         self.assertEqual(os.listdir(self.folder), ["names"])
 
 
+class NothingLost(Folder):
+    """Whatever ends a training, what was trained is saved, and goes on to the last bit."""
+
+    def trained(self, path, *flags):
+        """Train for 9 steps in one of two modes, and save."""
+        return main("--data", self.names, "--num_steps", 9, "--num_samples", 2, "--save", path, *flags)
+
+    def assert_goes_on(self, mode, reached):
+        """The checkpoint is of a step, and the rest is that of the training that was never stopped."""
+        step = microgpt.load(self.path).optimizer.steps_done
+        self.assertEqual(step, reached)
+        main("--load", self.path, "--data", self.names, "--save", self.path, "--num_steps", 9)
+        self.trained(self.folder / "whole", *mode)
+        self.assertEqual(self.path.read_text(), (self.folder / "whole").read_text())
+        self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names", "whole"])
+
+    def assert_prefix(self, mode, least):
+        """The checkpoint is what the first steps of 9999 have led to, however they were ended."""
+        reached, train = microgpt.load(self.path).optimizer.steps_done, microgpt.train
+        self.assertGreaterEqual(reached, least)
+        with mock.patch.object(microgpt, "train", lambda *x: itertools.islice(train(*x), reached)):
+            self.trained(self.folder / "first", *mode, "--num_steps", 9999)
+        self.assertEqual(self.path.read_text(), (self.folder / "first").read_text())
+
+    def test_an_output_that_fails(self):
+        class Full(io.StringIO):
+            def write(self, text):
+                if text.startswith("step    5"):
+                    raise OSError(28, "No space left on device")
+                return super().write(text)
+
+        for mode in (DOCUMENTS, WINDOWS):
+            with self.assertRaisesRegex(OSError, "No space"), contextlib.redirect_stdout(Full()):
+                flags = ("--num_steps", 9, *mode, "--data", self.names, "--save", self.path)
+                microgpt.main(**microgpt.parse([str(flag) for flag in flags]))
+            self.assert_goes_on(mode, reached=5)
+
+    def test_a_reader_that_goes(self):
+        flags = ("--data", self.names, "--num_steps", 9999, *WINDOWS, "--save", self.path)
+        process = start(PROGRAM, *flags)
+        for _ in range(9):
+            process.stdout.readline()
+        process.stdout.close()
+        self.assertEqual((process.stderr.read(), process.wait()), ("", 1))
+        process.stderr.close()
+        self.assert_prefix(WINDOWS, least=6)
+
+    def test_an_error_while_the_losses_are_taken(self):
+        for mode in (DOCUMENTS, WINDOWS):
+            with mock.patch.object(microgpt, "evaluate", side_effect=ZeroDivisionError):
+                with self.assertRaises(ZeroDivisionError):
+                    self.trained(self.path, *mode, "--eval_interval", 4)
+            self.assert_goes_on((*mode, "--eval_interval", 4), reached=4)
+
+    def test_ctrl_c_many_times_at_any_moment(self):
+        loss, sqrt, fsync = microgpt.GPT.loss, math.sqrt, os.fsync
+
+        def pressing(function, when, times):
+            """Return a function after which Ctrl-C is pressed, at a call, and then at each."""
+            calls = itertools.count(1)
+
+            def pressed(*arguments):
+                if next(calls) >= when:
+                    for _ in range(times):
+                        signal.raise_signal(signal.SIGINT)
+                return function(*arguments)
+
+            return pressed
+
+        num_params = len(microgpt.GPT(12, 1, 4, 2, 6).parameters)
+        for owner, name, function, when, reached in (
+            (microgpt.GPT, "loss", loss, 7, 3), (math, "sqrt", sqrt, 4 * num_params + 99, None),
+            (os, "fsync", fsync, 1, 9),
+        ):  # fmt: skip
+            for mode in (DOCUMENTS, WINDOWS):
+                with self.subTest(name, mode=mode):
+                    with mock.patch.object(owner, name, pressing(function, when, 5)):
+                        with contextlib.suppress(KeyboardInterrupt):
+                            self.trained(self.path, *mode)
+                    step = microgpt.load(self.path).optimizer.steps_done
+                    self.assert_goes_on(mode, reached=step if reached is None else reached)
+
+    @unittest.skipIf(os.name == "nt", "Windows has no SIGINT to send")
+    def test_a_process_that_is_told_so_many_times(self):
+        for mode in (DOCUMENTS, WINDOWS):
+            flags = ("--data", self.names, "--num_steps", 9999, *mode, "--save", self.path)
+            process = start(PROGRAM, *flags)
+            while not process.stdout.readline().startswith("step    9 "):
+                self.assertIsNone(process.poll())
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.001)
+            out, err = the_rest(process)
+            self.assertEqual((process.returncode, err), (130, ""))
+            self.assert_prefix(mode, least=9)
+
+
 class Saving(Folder):
     def test_what_cannot_be_written_is_found_out_before_training(self):
-        missing = self.folder / "none" / "model.json"
         with self.assertRaisesRegex(ValueError, r"^cannot save .*/x' \(.+\): try another path$"):
             microgpt.save(self.folder / "\0" / "x", "text")
-        for path in (missing, self.names / "x", self.folder / ("x" * 300), self.folder, os.devnull):
+        for path in (self.names / "x", self.folder / ("x" * 300), "", "x\0", self.folder, os.devnull):
             error = self.error("--data", self.names, "--save", path)
-            self.assertRegex(error, rf"\Acannot save {str(path)!r} \(.+\): try another path\Z")
+            form = rf"\Acannot save {re.escape(repr(str(path)))} \(.+\): try another path\Z"
+            self.assertRegex(error, form)
         self.assertIn(" (it is not a file that may be written): ", error)
         self.assertTrue(Path(os.devnull).exists())
         self.assertEqual(os.listdir(self.folder), ["names"])
+
+    def test_a_folder_that_is_missing_is_named_as_it_was_given(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+        for path, folder in (("none/x.json", "none"), ("../none/x", "../none"), ("names/x", "names")):
+            error = self.error("--data", self.names, "--save", path)
+            self.assertEqual(error, f"cannot save {path!r} (there is no folder {folder}): try another path")
+
+    def test_the_check_leaves_nothing_behind(self):
+        microgpt.check_place(self.path, self.names)
+        self.path.write_text("mine")
+        before = self.path.stat()
+        microgpt.check_place(self.path, self.names)
+        self.assertEqual(self.path.stat(), before)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
+
+    def test_it_is_said_after_the_last_one(self):
+        out = self.train("--eval_interval", 1)
+        self.assertRegex(out, rf"\ntrain loss [^\n]+\nsaved {re.escape(str(self.path))}\nsample  1")
+        self.assertEqual(out.count("saved"), 1)
+        self.assertNotIn("saved", main("--load", self.path))
 
     @unittest.skipIf(not hasattr(os, "geteuid") or os.geteuid() == 0, "the superuser may write it")
     def test_a_file_that_is_protected_stays(self):
@@ -336,9 +488,21 @@ class Saving(Folder):
         link.symlink_to(self.names)
         for path in (self.names, link, self.folder / ".." / self.folder.name / "names"):
             error = self.error("--data", self.names, "--save", path)
-            words = f"--save {path} would overwrite the data: give another path"
+            words = f"cannot save {str(path)!r} (it is the data): try another path"
             self.assertEqual(error, words)
         self.assertEqual(self.names.read_text(), NAMES)
+
+    def test_nor_is_the_program(self):
+        program = self.folder / "program.py"
+        program.write_text("mine")
+        link = self.folder / "link"
+        os.link(program, link)
+        with mock.patch.object(microgpt, "PROGRAM", program):
+            for path in (program, link):
+                error = self.error("--data", self.names, "--save", path)
+                self.assertIn(" (it is the program): try another path", error)
+        self.assertEqual(microgpt.PROGRAM, PROGRAM)
+        self.assertEqual(program.read_text(), "mine")
 
     def test_no_other_file_is_touched(self):
         others = [self.folder / f"{name}.tmp" for name in ("model.json", "model", ".model.json")]
@@ -413,6 +577,10 @@ class Loading(Folder):
         for version in (2, 0, "1", None, 1.5):
             why = self.rejected({**self.good, "version": version})
             self.assertEqual(why, "it is not of version 1, which this program reads")
+
+    def test_too_little_memory_is_called_that(self):
+        with mock.patch("json.loads", side_effect=MemoryError), self.assertRaises(MemoryError):
+            microgpt.load(self.path)
 
     def test_the_order_of_its_parts_and_the_space_between_them_do_not_matter(self):
         self.path.write_text(json.dumps(dict(reversed([*self.good.items()])), indent=1))
@@ -527,5 +695,6 @@ class Loading(Folder):
     def test_data_and_prompts_that_it_does_not_know_are_errors(self):
         self.names.write_text("abc\nabx\n")
         error = self.error("--load", self.path, "--data", self.names, "--num_steps", 9)
-        self.assertIn("'x' is not in the alphabet, which is 'abcdefghijk'", error)
-        self.assertIn("'XY' is not in", self.error("--load", self.path, "--prompt", "aYX"))
+        words = f"--data {self.names}: 'x' is not in the alphabet, which is 'abcdefghijk'"
+        self.assertEqual(error, words)
+        self.assertIn("--prompt aYX: 'XY' is not in", self.error("--load", self.path, "--prompt", "aYX"))
