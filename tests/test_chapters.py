@@ -134,7 +134,7 @@ class FirstRun(unittest.TestCase):
                 self.assertEqual(a, b)
 
     def test_it_is_the_training_grading_and_sampling_of_the_program(self):
-        docs = self.DOCS[:300]  # few to grade, and all letters
+        docs = self.DOCS[:120]  # few to grade, and all letters
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "names").write_text("\n".join(docs))
             with contextlib.redirect_stdout(io.StringIO()) as out:

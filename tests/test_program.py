@@ -209,6 +209,10 @@ class ThreeWaysIn(unittest.TestCase):
 
     def test_the_collector_rests_while_it_trains_and_is_given_back(self):
         collecting, evaluate = [], microgpt.evaluate
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        (Path(folder.name) / "names").write_text(FEW)
+        few = {"data": f"{folder.name}/names", "num_steps": 1, "num_samples": 1}
 
         def spy(*arguments):
             collecting.append(gc.isenabled())
@@ -220,11 +224,11 @@ class ThreeWaysIn(unittest.TestCase):
             try:
                 with mock.patch.object(microgpt, "evaluate", spy):
                     with contextlib.redirect_stdout(io.StringIO()):
-                        microgpt.main(num_steps=1, n_embd=1, n_head=1, num_samples=1)
+                        microgpt.main(**few)
                 self.assertEqual(gc.isenabled(), was)
                 with mock.patch.object(microgpt, "evaluate", side_effect=ZeroDivisionError):
                     with contextlib.redirect_stdout(io.StringIO()), self.assertRaises(ZeroDivisionError):
-                        microgpt.main(num_steps=1, n_embd=1, n_head=1, num_samples=1)
+                        microgpt.main(**few)
                 self.assertEqual(gc.isenabled(), was)
             finally:
                 gc.enable()
@@ -233,11 +237,13 @@ class ThreeWaysIn(unittest.TestCase):
 
     def test_run_by_a_program_whose_output_is_no_file(self):
         out = io.StringIO()  # as in a notebook's %run
-        flags = [str(flag) for flag in ("microgpt.py", "--num_steps", 2, *SMALL)]
-        with mock.patch("sys.argv", flags), contextlib.redirect_stdout(out):
-            left = runpy.run_path(str(PROGRAM), run_name="__main__")
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "names").write_text(FEW)
+            flags = ("microgpt.py", "--data", f"{folder}/names", "--num_steps", "2", *SMALL)
+            with mock.patch("sys.argv", [*flags]), contextlib.redirect_stdout(out):
+                left = runpy.run_path(str(PROGRAM), run_name="__main__")
         self.assertEqual((len(losses(out.getvalue())), len(samples(out.getvalue()))), (2, 2))
-        self.assertEqual(left["run"].tokenizer.vocab_size, 27)
+        self.assertEqual(left["run"].flags["n_embd"], 4)
 
     def test_an_editor_that_runs_it_in_a_console_keeps_its_arguments(self):
         source, out = re.sub(*THREE_STEPS, PROGRAM.read_text(encoding="utf-8")), io.StringIO()
