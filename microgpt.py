@@ -874,14 +874,15 @@ class Screen:
         if not self.encoding.lower().startswith("utf"):
             line = line.translate(str.maketrans("▁▂▃▄▅▆▇█", "_.:-=+*#"))
         line = line.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        over = "\r" + line.ljust(len(self.passing) + 2) if self.passing else line  # 2: for a ^C
+        # the cursor waits at the left, so that a ^C there is hidden by the next line, too
+        over = "\r" + line.ljust(len(self.passing)) if self.passing else line
         self.passing = line if passing and self.is_live else ""
-        print(over, end="" if self.passing else "\n", file=self.out, flush=True)
+        print(over, end="\r" if self.passing else "\n", file=self.out, flush=True)
 
 
 def screen_width():
-    """Return how wide a line may be: as the terminal, less three columns for a ^C."""
-    return max(1, (shutil.get_terminal_size().columns or 80) - 3)
+    """Return how many characters of a line there is room for."""
+    return max(1, (shutil.get_terminal_size().columns or 80) - 1)
 
 
 def fit(line):
@@ -1005,7 +1006,7 @@ def main(*words, **given):
             afterwards.callback(gc.enable)
         follow(run, screen, batches, train_examples, val_examples)
         if run.losses:
-            screen.show(f"loss curve {curve(run.losses, min(70, screen_width() - 11))}")
+            screen.show(f"loss curve {curve(run.losses, min(70, screen_width() - 13))}")
         if text:
             grades = grade(run.model, train_examples, val_examples)
             if val_examples:
