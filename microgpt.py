@@ -633,9 +633,10 @@ def plan_rates(learning_rate, lr_schedule, warmup_steps, num_steps):
 # A checkpoint is a run in a file, from which it goes on as if it had never been stopped.
 
 PROGRAM = Path(__file__).resolve() if "__file__" in globals() else Path("microgpt.py")
+NAMES = str(PROGRAM.with_name("names.txt"))
 SIZE, COUNT, AMOUNT = (1, 10**12), (0, 10**12), (0.0, 1e308)  # from the first to below the second
 FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
-    "data": ("data", str, str(PROGRAM.with_name("names.txt")), None, "text file, a document per line"),
+    "data": ("data", str, NAMES, None, "text file, a document per line"),
     "stream": ("data", bool, False, None, "take the file as one text, draw windows of it"),
     "val_fraction": ("data", float, 0.1, (0, 1), "part held out of the training"),
     "n_layer": ("model", int, 1, SIZE, "layers"),
@@ -655,7 +656,7 @@ FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
     "top_k": ("sampling", int, 0, COUNT, "likeliest tokens to draw from; 0: all"),
     "prompt": ("sampling", str, "", None, "start of the texts"),
     "max_new_tokens": ("sampling", int, None, SIZE, "most tokens after it; None: block_size"),
-    "save": ("files", str, None, None, "checkpoint to write, at each evaluation and at the end"),
+    "save": ("files", str, None, None, "checkpoint to write at each evaluation and at the end"),
     "load": ("files", str, None, None, "checkpoint to go on from; reads --data if steps are left"),
 }
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
@@ -852,7 +853,7 @@ def prepare(run, docs):
 
 
 def grade(model, train_examples, val_examples):
-    """Return the model's mean losses on two lists of examples as a text, if they aren't empty."""
+    """Return the mean losses on two lists of examples as a text, without that on an empty one."""
     parts = {"train loss": train_examples, "val loss": val_examples}
     return " | ".join(f"{name} {evaluate(model, parts[name]):.4f}" for name in parts if parts[name])
 
@@ -865,7 +866,7 @@ class Screen:
         self.out, self.passing = io.StringIO() if is_closed else sys.stdout, ""
         self.encoding = getattr(self.out, "encoding", None) or "utf-8"
         self.is_live = in_notebook = "kernel" in type(self.out).__module__
-        self.pause = 1.0 if in_notebook else 0.1  # in seconds; a notebook keeps all that is drawn
+        self.pause = 1.0 if in_notebook else 0.1  # seconds; a notebook keeps all that is drawn
         with suppress(AttributeError, OSError):  # it has no file descriptor: in IDLE, in a browser
             self.is_live = in_notebook or os.isatty(self.out.fileno())
 
@@ -903,36 +904,39 @@ def curve(losses, width):
 
 
 @contextmanager
-def noting_ctrl_c(screen):
-    """Yield a list of the Ctrl-Cs so far. Only the second one interrupts what is being done."""
-    pressed = []
+def noting_signals(screen):
+    """Yield a list of the signals to stop, such as Ctrl-C, so far. The second one interrupts."""
+    signals = []
 
-    def note(*_):
-        """Say that the first one was heard."""
-        pressed.append("^C")
-        if len(pressed) == 1:
+    def note(number, _):
+        """Say that the first one was heard; leave what follows the second one in peace."""
+        signals.append(number)
+        if len(signals) == 1:
             with suppress(RuntimeError):  # if a line is just being printed
                 screen.show(fit("stopping after this step | Ctrl-C again: at once"), passing=True)
-        if len(pressed) == 2:
+        if len(signals) == 2:
             raise KeyboardInterrupt
 
     with ExitStack() as afterwards:
-        with suppress(ValueError):  # raised in a thread, which gets no Ctrl-C
-            afterwards.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, note))
-        yield pressed
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, kill, a terminal that was closed
+            with suppress(AttributeError, ValueError):  # unknown to Windows, not for a thread
+                number = getattr(signal, name)
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    afterwards.callback(signal.signal, number, signal.signal(number, note))
+        yield signals
 
 
 def follow(run, screen, batches, *graded):
-    """Train to the planned end, or until Ctrl-C; report, grade and save as the flags say.
+    """Train to the planned end, or until a signal to stop; report, grade and save meanwhile.
 
-    Whatever ends the training, be it an error or a second Ctrl-C, its last whole step is saved.
+    Whatever ends the training, be it an error or a second signal, its last whole step is saved.
     """
     flags, losses, optimizer = run.flags, run.losses, run.optimizer
     path, num_steps, interval = (flags[x] for x in ("save", "num_steps", "eval_interval"))
     plan = [flags[x] for x in ("learning_rate", "lr_schedule", "warmup_steps", "num_steps")]
     rates, same_rates = tee(islice(plan_rates(*plan), optimizer.steps_done, None))
     start, due, live, state = time.perf_counter(), 0.0, "", run.state()
-    with noting_ctrl_c(screen) as pressed:
+    with noting_signals(screen) as signals:
         try:
             for rate, loss in zip(same_rates, train(run.model, optimizer, batches, rates)):
                 state = path and run.state()
@@ -948,14 +952,14 @@ def follow(run, screen, batches, *graded):
                 elif now >= due:
                     screen.show(live, passing=True)
                     due = now + screen.pause
-                if pressed:
+                if signals:
                     break
                 if interval and step % interval == 0 and step < num_steps:
                     screen.show(f"{line} lr {rate:#.3g} | {grade(run.model, *graded)}")
                     if path:
                         save(path, run.to_json())
         finally:
-            pressed += ["^C", "^C"]  # so that no Ctrl-C from here on is the second one
+            signals += [0, 0]  # so that none that comes from here on is the second one
             if path:
                 run.restore(state)  # undoes what was done of the next step
                 save(path, run.to_json())

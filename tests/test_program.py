@@ -650,9 +650,10 @@ class CtrlC(unittest.TestCase):
         self.names = Path(folder.name) / "names"
         self.names.write_text(FEW)
 
-    def started(self, *flags):
+    def started(self, *flags, **options):
         """Start a run of many steps, and return it when it has printed its fifth."""
-        process = start(PROGRAM, "--data", self.names, "--num_steps", 100_000, *flags)
+        flags = ("--data", self.names, "--num_steps", 100_000, *flags)
+        process = start(PROGRAM, *flags, **options)
         while not process.stdout.readline().startswith("step    5 "):
             self.assertIsNone(process.poll())
         return process
@@ -685,6 +686,25 @@ class CtrlC(unittest.TestCase):
                             microgpt.main(**few)
             self.assertEqual("sample" in out.getvalue(), times == 1)
             self.assertIs(signal.getsignal(signal.SIGINT), before)
+
+    def test_kill_and_a_terminal_that_is_closed_do_the_same(self):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            process = self.started(*SMALL)
+            process.send_signal(number)
+            out, err = the_rest(process)
+            self.assertEqual((process.returncode, err), (0, ""))
+            self.assertRegex(out, r"(?m)^loss curve .*\ntrain loss .*\nsample  1: .*\nsample  2: ")
+
+    def test_what_is_ignored_when_it_starts_stays_ignored(self):  # as after nohup, or with &
+        numbers = (signal.SIGINT, signal.SIGHUP)
+        ignore = [functools.partial(signal.signal, number, signal.SIG_IGN) for number in numbers]
+        process = self.started(*SMALL, preexec_fn=lambda: [each() for each in ignore])
+        for number in numbers:
+            process.send_signal(number)
+        lines = [process.stdout.readline()[:4] for _ in range(200)]
+        process.kill()
+        the_rest(process)
+        self.assertEqual(set(lines), {"step"})
 
     def test_the_second_one_ends_the_program_at_once(self):
         process = self.started("--n_embd", 48, "--n_layer", 2)
