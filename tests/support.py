@@ -20,6 +20,12 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def heed_ctrl_c_in(test):
+    """Let this process heed SIGINT, for as long as a test takes."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    test.addCleanup(signal.signal, signal.SIGINT, before)
+
+
 def start(*arguments, cwd=ROOT, **options):
     """Start a Python process with its output in pipes."""
     # its output as UTF-8 whatever the locale, buffered as usual; no __pycache__ in the project
@@ -28,9 +34,10 @@ def start(*arguments, cwd=ROOT, **options):
     environment.update(options.pop("env", {}))
     if os.name != "nt":
         options.setdefault("preexec_fn", heed_ctrl_c)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        **{**pipes, **options},
         cwd=cwd,
         env=environment,
         encoding="utf-8",

@@ -15,7 +15,8 @@ from pathlib import Path
 from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, ROOT, few_names_run, run, start, start_few_names_run, the_rest
+from tests.support import PROGRAM, ROOT, few_names_run, heed_ctrl_c_in, run
+from tests.support import start, start_few_names_run, the_rest
 
 try:
     import resource
@@ -406,6 +407,7 @@ class NothingLost(Folder):
             self.assert_goes_on((*mode, "--eval_interval", 4), reached=4)
 
     def test_ctrl_c_many_times_at_any_moment(self):
+        heed_ctrl_c_in(self)
         loss, sqrt, fsync = microgpt.GPT.loss, math.sqrt, os.fsync
 
         def pressing(function, when, times):

@@ -23,7 +23,7 @@ from unittest import mock
 
 import microgpt
 from tests.support import PROGRAM, README, ROOT, TRACE
-from tests.support import default_run, run, start, start_default_run, the_rest
+from tests.support import default_run, heed_ctrl_c_in, run, start, start_default_run, the_rest
 
 try:
     import fcntl
@@ -551,6 +551,7 @@ class LiveLine(unittest.TestCase):
         return lines
 
     def test_after_ctrl_c_a_word_says_that_it_stops_and_the_line_of_the_last_step_stays(self):
+        heed_ctrl_c_in(self)
         loss, show = microgpt.GPT.loss, microgpt.Screen.show
         calls = itertools.count(1)
 
@@ -667,6 +668,7 @@ class CtrlC(unittest.TestCase):
         self.assertLess(len(losses(out)), 1000)
 
     def test_the_first_one_is_noted_the_second_is_an_interrupt_and_then_all_is_as_before(self):
+        heed_ctrl_c_in(self)
         for times in (1, 2):
             before, loss, calls = signal.getsignal(signal.SIGINT), microgpt.GPT.loss, itertools.count(1)
 
