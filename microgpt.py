@@ -549,7 +549,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain, islice, repeat, tee
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 # %% 6. Other ways to train
@@ -629,12 +629,12 @@ def plan_rates(learning_rate, lr_schedule, warmup_steps, num_steps):
 
 # %% 7. Checkpoints
 #
-# A run is a model in training with everything that its future depends on, such as the flags below.
-# A checkpoint is a run in a file, from which it goes on as if it had never been stopped.
+# A run is a model in training, plus everything that its future depends on, such as its flags. A
+# checkpoint is a run in a file, from which it goes on as if it had never been stopped.
 
 PROGRAM = Path(__file__).resolve() if "__file__" in globals() else Path("microgpt.py")
 NAMES = str(PROGRAM.with_name("names.txt"))
-SIZE, COUNT, AMOUNT = (1, 10**12), (0, 10**12), (0.0, 1e308)  # from the first to below the second
+SIZE, COUNT, AMOUNT = (1, 10**12), (0, 10**12), (0.0, 1e308)  # at least the first, below the second
 FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
     "data": ("data", str, NAMES, None, "text file, a document per line"),
     "stream": ("data", bool, False, None, "take the file as one text, draw windows of it"),
@@ -643,7 +643,7 @@ FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
     "n_embd": ("model", int, 16, SIZE, "size of an embedding, a multiple of n_head"),
     "n_head": ("model", int, 4, SIZE, "attention heads in a layer"),
     "block_size": ("model", int, 16, SIZE, "context in tokens; cuts documents"),
-    "num_steps": ("training", int, 1000, COUNT, "steps, with those of a loaded checkpoint"),
+    "num_steps": ("training", int, 1000, COUNT, "steps in all, with those of a checkpoint"),
     "batch_size": ("training", int, 1, SIZE, "documents or windows in a step"),
     "learning_rate": ("training", float, 0.01, (1e-12, 1e308), "learning rate at its highest"),
     "lr_schedule": ("training", str, "linear", DECAYS, "how it falls: linear, cosine, constant"),
@@ -657,24 +657,24 @@ FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
     "prompt": ("sampling", str, "", None, "start of the texts"),
     "max_new_tokens": ("sampling", int, None, SIZE, "most tokens after it; None: block_size"),
     "save": ("files", str, None, None, "checkpoint to write at each evaluation and at the end"),
-    "load": ("files", str, None, None, "checkpoint to go on from; reads --data if steps are left"),
+    "load": ("files", str, None, None, "checkpoint to continue; reads --data if steps are left"),
 }
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
 DEFAULTS = {flag: FLAGS[flag][2] for flag in FLAGS}
-SIZES = [flag for flag in FLAGS if FLAGS[flag][0] == "model"]
-SAVED = [flag for flag in FLAGS if FLAGS[flag][0] not in ("sampling", "files") and flag != "data"]
+MODEL_FLAGS = [flag for flag in FLAGS if FLAGS[flag][0] == "model"]
+NOT_SAVED = ("data", *[flag for flag in FLAGS if FLAGS[flag][0] in ("sampling", "files")])
 
 
 def check(flags):
-    """Return flags by name, without those that are None; ValueError if one can't be right.
+    """Return the flags that are not None, in their types; ValueError names the first bad one.
 
     >>> check({"num_steps": 20, "learning_rate": 1, "save": None})
     {'num_steps': 20, 'learning_rate': 1.0}
     """
     for name, value in flags.items():
         if name not in FLAGS:
-            close = difflib.get_close_matches(name, FLAGS, 1) or ["help"]
-            raise ValueError(f"there is no flag --{name}: did you mean --{close[0]}?")
+            close = [f"did you mean --{x}?" for x in difflib.get_close_matches(name, FLAGS, 1)]
+            raise ValueError(f"there is no flag --{name}: {(close or ['--help lists them'])[0]}")
         _, kind, _, bounds, _ = FLAGS[name]
         if kind in (int, float):
             low, high = bounds
@@ -682,22 +682,21 @@ def check(flags):
             is_right = type(value) in (int, kind) and low <= value < high
         else:
             wanted = " or ".join(bounds) if bounds else KINDS[kind]
-            is_right = isinstance(value, (kind, Path)) and (not bounds or value in bounds)
+            is_right = isinstance(value, (str, Path) if kind is str else kind)
+            is_right = is_right and (not bounds or value in bounds)
         if value is not None and not is_right:
             raise ValueError(f"--{name}: {wanted} is needed, not {value!r}")
     return {name: FLAGS[name][1](value) for name, value in flags.items() if value is not None}
 
 
 @contextmanager
-def explained(deed, path, advice, kinds=(OSError, ValueError)):
-    """Turn errors into a ValueError that names the file, the reason, and what would help."""
+def as_value_error(action, path, advice):
+    """Turn an error into a ValueError that names the file, the reason, and what would help."""
     try:
         yield
-    except MemoryError:
-        raise
-    except kinds as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot {deed} {str(path)!r} ({reason}): {advice}") from None
+        raise ValueError(f"cannot {action} {str(path)!r} ({reason}): {advice}") from None
 
 
 class Run:
@@ -706,14 +705,14 @@ class Run:
     def __init__(self, flags, docs, rng):
         self.flags, self.rng, self.losses = flags, rng, []
         self.tokenizer = (StreamTokenizer if flags["stream"] else Tokenizer)(docs)
-        self.model = GPT(self.tokenizer.vocab_size, *[flags[name] for name in SIZES], rng)
+        self.model = GPT(self.tokenizer.vocab_size, *[flags[name] for name in MODEL_FLAGS], rng)
         self.optimizer = AdamW(self.model.parameters, flags["weight_decay"])
 
     def state(self):
-        """Return a copy of all that the future of the run depends on: what a checkpoint holds."""
+        """Return a copy of all that the run's future depends on: what a checkpoint holds."""
         matrices, optimizer = self.model.state_dict.items(), self.optimizer
         parts = {"format": "microgpt checkpoint", "version": 1, "step": optimizer.steps_done}
-        parts["flags"] = {name: self.flags[name] for name in SAVED}
+        parts["flags"] = {name: self.flags[name] for name in FLAGS if name not in NOT_SAVED}
         parts["chars"] = "".join(self.tokenizer.chars)
         parts["random_state"] = self.rng.getstate()[1]
         parts["weights"] = {key: [[p.data for p in row] for row in rows] for key, rows in matrices}
@@ -721,7 +720,7 @@ class Run:
         return parts
 
     def restore(self, state):
-        """Go to a state of a run with the same flags and characters, back or ahead."""
+        """Set the run to a state, earlier or later, of a run with these flags and characters."""
         model, optimizer = self.model, self.optimizer
         rows = [row for name in model.state_dict for row in state["weights"][name]]
         lists = [x for row in rows for x in row], state["means"], state["squares"]
@@ -731,9 +730,9 @@ class Run:
         self.rng.setstate((3, tuple(state["random_state"]), None))
 
     def check_finite(self):
-        """FloatingPointError if a number is inf or nan, or would be one in the next step."""
-        probe = self.model.loss([*range(self.tokenizer.vocab_size), 0])
-        numbers = [p.data for p in (*self.model.parameters, probe)]
+        """Raise a FloatingPointError if a parameter or moment is inf or nan, or a trial loss."""
+        trial = self.model.loss([*range(self.tokenizer.vocab_size), 0])
+        numbers = [p.data for p in (*self.model.parameters, trial)]
         if not all(map(math.isfinite, numbers + self.optimizer.means + self.optimizer.squares)):
             raise FloatingPointError("inf or nan in the model: try a smaller learning rate")
 
@@ -744,8 +743,8 @@ class Run:
 
 
 def check_place(path, data):
-    """ValueError if a checkpoint can't be written to a path, or would overwrite what we read."""
-    with explained("save", path, "try another path"):
+    """Raise a ValueError if no checkpoint can, or none should, be written to a path."""
+    with as_value_error("save", path, "try another path"):
         place = os.path.realpath(path)
         if not os.path.isdir(os.path.dirname(place)):
             raise OSError(f"there is no folder {Path(path).parent}")
@@ -761,7 +760,7 @@ def check_place(path, data):
 
 def save(path, text):
     """Write a text to a file, whole or not at all; ValueError if it can't be written."""
-    with explained("save", path, "try another path"):
+    with as_value_error("save", path, "try another path"):
         place = Path(os.path.realpath(path))  # a link stays a link
         temporary = place.parent / f"microgpt.{time.time_ns()}.tmp"
         try:
@@ -777,26 +776,33 @@ def save(path, text):
 
 
 def load(path, **given):
-    """Return the run in a checkpoint; flags that are given win. ValueError if it is broken."""
-    with explained("load", path, "give one that --save has written", kinds=Exception):
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or found.get("format") != "microgpt checkpoint":
-            raise ValueError("it is not a microgpt checkpoint")
-        if found.get("version") != 1:
-            raise ValueError("it is not of version 1, which this program reads")
-        flags = {**DEFAULTS, **check(found["flags"])}
-        n_layer, n_embd, _, block_size = (flags[name] for name in SIZES)
-        num_rows = 2 * len(found["chars"]) + 2 * (not flags["stream"]) + block_size
-        if n_embd * (num_rows + 12 * n_embd * n_layer) != len(found["means"]):
-            raise ValueError("its moments are not as many as its sizes make parameters")
-        run = Run(flags, found["chars"], random.Random())
-        run.restore(found)
-        # nothing in the file is trusted: saving this run must give the same text again
-        is_in_range = 0 <= found["step"] < 10**12 and max(found["random_state"]) < 2**32
-        is_in_range = is_in_range and min(found["squares"]) >= 0
-        if not is_in_range or run.to_json() != json.dumps(found, sort_keys=True):
-            raise ValueError("not all in it has the right type, length and range")
-    for name in ("stream", *SIZES):
+    """Return the run in a checkpoint; flags that are given win, where they can be changed.
+
+    ValueError: the file is broken, or a flag contradicts it.
+    """
+    with as_value_error("load", path, "give one that --save has written"):
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or found.get("format") != "microgpt checkpoint":
+                raise ValueError("it is not a microgpt checkpoint")
+            if found.get("version") != 1:
+                raise ValueError("it is not of version 1, which this program reads")
+            flags = {**DEFAULTS, **check(found["flags"])}
+            n_layer, n_embd, _, block_size = (flags[name] for name in MODEL_FLAGS)
+            vocab_size = len(found["chars"]) + (not flags["stream"])
+            num_params = n_embd * (2 * vocab_size + block_size + 12 * n_embd * n_layer)
+            if num_params != len(found["means"]):  # before a model is built that may be huge
+                raise ValueError("its flags don't fit its number of parameters")
+            run = Run(flags, found["chars"], random.Random())
+            run.restore(found)
+            in_range = 0 <= found["step"] < 10**12 and max(found["random_state"]) < 2**32
+            # nothing in the file is trusted: saving this run must give the same text again
+            is_same = run.to_json() == json.dumps(found, sort_keys=True)
+            if not (in_range and is_same and min(found["squares"]) >= 0):
+                raise TypeError
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError):
+            raise ValueError("something in it has a wrong type, length or range") from None
+    for name in ("stream", *MODEL_FLAGS):
         if given.get(name, flags[name]) != flags[name]:
             known = f"contradicts the checkpoint, which has {flags[name]}"
             raise ValueError(f"--{name} {given[name]} {known}")
@@ -815,7 +821,7 @@ def load(path, **given):
 def read_text(path):
     """Return the text of a file; ValueError if it cannot be read, or is blank."""
     advice = "give a UTF-8 text; names.txt, a name a line, comes with microgpt.py: copy it"
-    with explained("read", path, advice):
+    with as_value_error("read", path, advice):
         text = Path(path).read_text(encoding="utf-8-sig")
         if "\0" in text or not text.strip():
             raise ValueError("binary" if "\0" in text else "blank")
@@ -831,9 +837,9 @@ def encode(run, flag, text):
 
 
 def prepare(run, docs):
-    """Return batches for the steps to come, all training examples, and what grade() needs.
+    """Return the batches to come, all training examples, and two lists of examples for grade().
 
-    That is the first 200 documents, or windows side by side, of the training and of the rest.
+    These are the first 200 documents, or windows side by side, of the training data and the rest.
     """
     is_stream, size, batch_size = (run.flags[x] for x in ("stream", "block_size", "batch_size"))
     items = [encode(run, "data", doc) for doc in docs]
@@ -842,7 +848,7 @@ def prepare(run, docs):
     parts = items[:num_train], items[num_train:]
     if is_stream:
         if 0 < num_train <= size:
-            raise ValueError(f"{num_train} characters to train on: give at least {size + 1}")
+            raise ValueError(f"--data: {num_train} characters to train on are fewer than {size + 1}")
         batches, examples = random_windows(parts[0], size, batch_size, run.rng), [parts[0]]
         graded = [first_windows(part, size, 200) for part in parts]
     else:
@@ -853,32 +859,33 @@ def prepare(run, docs):
 
 
 def grade(model, train_examples, val_examples):
-    """Return the mean losses on two lists of examples as a text, without that on an empty one."""
+    """Return the mean losses on both lists of examples as text; leave out an empty list's."""
     parts = {"train loss": train_examples, "val loss": val_examples}
     return " | ".join(f"{name} {evaluate(model, parts[name]):.4f}" for name in parts if parts[name])
 
 
 class Screen:
-    """Standard output. On a terminal and in a notebook it is live: a line can be written over."""
+    """Standard output. On a terminal and in a notebook it is live: lines can be written over."""
 
     def __init__(self):
         is_closed = getattr(sys.stdout, "closed", sys.stdout is None)
-        self.out, self.passing = io.StringIO() if is_closed else sys.stdout, ""
+        self.out, self.transient = io.StringIO() if is_closed else sys.stdout, ""
         self.encoding = getattr(self.out, "encoding", None) or "utf-8"
-        self.is_live = in_notebook = "kernel" in type(self.out).__module__
+        in_notebook = "kernel" in type(self.out).__module__
         self.pause = 1.0 if in_notebook else 0.1  # seconds; a notebook keeps all that is drawn
-        with suppress(AttributeError, OSError):  # it has no file descriptor: in IDLE, in a browser
-            self.is_live = in_notebook or os.isatty(self.out.fileno())
+        self.is_live = in_notebook
+        with suppress(AttributeError, OSError):  # there is no file descriptor in IDLE or a browser
+            self.is_live |= os.isatty(self.out.fileno())
 
-    def show(self, line, passing=False):
-        """Print a line. On a live screen, the next one is written over one that is passing."""
+    def show(self, line, transient=False):
+        """Print a line. If it is transient, and the screen is live, the next is written over it."""
         if not self.encoding.lower().startswith("utf"):
             line = line.translate(str.maketrans("▁▂▃▄▅▆▇█", "_.:-=+*#"))
         line = line.encode(self.encoding, "backslashreplace").decode(self.encoding)
         # the cursor waits at the left, so that a ^C there is hidden by the next line, too
-        over = "\r" + line.ljust(len(self.passing)) if self.passing else line
-        self.passing = line if passing and self.is_live else ""
-        print(over, end="\r" if self.passing else "\n", file=self.out, flush=True)
+        over = "\r" + line.ljust(len(self.transient)) if self.transient else line
+        self.transient = line if transient and self.is_live else ""
+        print(over, end="\r" if self.transient else "\n", file=self.out, flush=True)
 
 
 def screen_width():
@@ -887,7 +894,7 @@ def screen_width():
 
 
 def fit(line):
-    """Return a line without those of its last parts, between |, that are too wide."""
+    """Drop the last parts of a line, between |, until it fits on the screen; then cut."""
     while len(line) > screen_width() and " | " in line:
         line = line.rpartition(" | ")[0]
     return line[: screen_width()]
@@ -904,63 +911,69 @@ def curve(losses, width):
 
 
 @contextmanager
-def noting_signals(screen):
-    """Yield a list of the signals to stop, such as Ctrl-C, so far. The second one interrupts."""
+def catching_signals(screen):
+    """Yield a list of the signals so far. They raise KeyboardInterrupt or SystemExit, but once.
+
+    The first Ctrl-C raises nothing. Once the list holds a None, no signal does.
+    """
     signals = []
 
-    def note(number, _):
-        """Say that the first one was heard; leave what follows the second one in peace."""
+    def catch(number, _):
+        """Announce the end at a first Ctrl-C; otherwise raise, unless that was done before."""
         signals.append(number)
-        if len(signals) == 1:
-            with suppress(RuntimeError):  # if a line is just being printed
-                screen.show(fit("stopping after this step | Ctrl-C again: at once"), passing=True)
-        if len(signals) == 2:
-            raise KeyboardInterrupt
+        if signals == [signal.SIGINT]:
+            with suppress(RuntimeError, OSError):  # a line is just being printed, or can't be
+                screen.show(fit("stopping after this step | Ctrl-C again: at once"), transient=True)
+        elif None not in signals:
+            signals.append(None)
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     with ExitStack() as afterwards:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, kill, a terminal that was closed
             with suppress(AttributeError, ValueError):  # unknown to Windows, not for a thread
                 number = getattr(signal, name)
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                    afterwards.callback(signal.signal, number, signal.signal(number, note))
+                    afterwards.callback(signal.signal, number, signal.signal(number, catch))
         yield signals
 
 
-def follow(run, screen, batches, *graded):
-    """Train to the planned end, or until a signal to stop; report, grade and save meanwhile.
+def train_and_report(run, screen, batches, *graded):
+    """Train to the planned end, or until a signal; report, grade and save meanwhile.
 
-    Whatever ends the training, be it an error or a second signal, its last whole step is saved.
+    Whatever ends the training, the last whole step is saved, unless the model has diverged.
     """
     flags, losses, optimizer = run.flags, run.losses, run.optimizer
     path, num_steps, interval = (flags[x] for x in ("save", "num_steps", "eval_interval"))
     plan = [flags[x] for x in ("learning_rate", "lr_schedule", "warmup_steps", "num_steps")]
-    rates, same_rates = tee(islice(plan_rates(*plan), optimizer.steps_done, None))
-    start, due, live, state = time.perf_counter(), 0.0, "", run.state()
-    with noting_signals(screen) as signals:
+    rates = islice(plan_rates(*plan), optimizer.steps_done, None)
+    start, next_draw, live, state = time.perf_counter(), 0.0, "", None
+    with catching_signals(screen) as signals:
         try:
-            for rate, loss in zip(same_rates, train(run.model, optimizer, batches, rates)):
+            for loss in train(run.model, optimizer, batches, rates):
                 state = path and run.state()
                 losses.append(loss)
                 step, mean = optimizer.steps_done, sum(losses[-50:]) / len(losses[-50:])
                 now = time.perf_counter()
                 speed = len(losses) / max(now - start, 1e-9)
                 minutes, seconds = divmod(round((num_steps - step) / speed), 60)
-                line, left = f"step {step:4d} / {num_steps:4d} |", f"{minutes}:{seconds:02d} left"
-                live = fit(f"{line} loss {mean:.4f} | {speed:.1f} steps/s | {left}")
+                head, left = f"step {step:4d} / {num_steps:4d} |", f"{minutes}:{seconds:02d} left"
+                live = fit(f"{head} loss {mean:.4f} | {speed:.1f} steps/s | {left}")
                 if not screen.is_live:
-                    screen.show(f"{line} loss {loss:.4f}")
-                elif now >= due:
-                    screen.show(live, passing=True)
-                    due = now + screen.pause
+                    screen.show(f"{head} loss {loss:.4f}")
+                elif now >= next_draw:
+                    screen.show(live, transient=True)
+                    next_draw = now + screen.pause
                 if signals:
                     break
                 if interval and step % interval == 0 and step < num_steps:
-                    screen.show(f"{line} lr {rate:#.3g} | {grade(run.model, *graded)}")
+                    rate = next(islice(plan_rates(*plan), step - 1, None))  # of this step
+                    screen.show(f"{head} lr {rate:#.3g} | {grade(run.model, *graded)}")
                     if path:
                         save(path, run.to_json())
+            state = path and run.state()  # there may have been no step to take
         finally:
-            signals += [0, 0]  # so that none that comes from here on is the second one
-            if path:
+            signals.append(None)
+            if state:
                 run.restore(state)  # undoes what was done of the next step
                 save(path, run.to_json())
             if screen.is_live and live:
@@ -1008,7 +1021,7 @@ def main(*words, **given):
         if gc.isenabled() and sys.implementation.name == "cpython":  # PyPy needs its collector
             gc.disable()  # it would look for reference cycles, of which graphs have none
             afterwards.callback(gc.enable)
-        follow(run, screen, batches, train_examples, val_examples)
+        train_and_report(run, screen, batches, train_examples, val_examples)
         if run.losses:
             screen.show(f"loss curve {curve(run.losses, min(70, screen_width() - 13))}")
         if text:
@@ -1052,7 +1065,7 @@ def parse(words):
         raise ValueError(f"{others[0]!r} is not expected here: --help lists all flags")
     flags = vars(known)
     for name, text in flags.items():
-        flags[name] = "--" if text == [] else text  # argparse's answer to --name=--, up to 3.12
+        flags[name] = "--" if text == [] else text  # up to 3.12, argparse makes [] of --name=--
         with suppress(ValueError):  # if it is no number, check() will say what is wanted
             flags[name] = FLAGS[name][1](flags[name])
     return flags
@@ -1063,9 +1076,9 @@ def command():
     try:
         return main(**parse(sys.argv[1:]))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever pressed it again wanted just this
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more must not disturb the exit
         status, words = 130, ""
-    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has seen enough
         status, words = 1, ""
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
         words = str(error) or "out of memory: a smaller model, batch or block_size needs less"
@@ -1081,6 +1094,6 @@ def command():
 # %% Run it
 
 if __name__ == "__main__":
-    # where another program reads this text, as a notebook does, the arguments are for that program
+    # in a notebook, the arguments belong to the notebook's own program
     is_command = "__file__" in globals() and Path(sys.argv[0]).name == Path(__file__).name
     run = command() if is_command else main()

@@ -406,6 +406,14 @@ class NothingLost(Folder):
                     self.trained(self.path, *mode, "--eval_interval", 4)
             self.assert_goes_on((*mode, "--eval_interval", 4), reached=4)
 
+    def test_a_training_that_took_no_step_leaves_an_older_checkpoint(self):
+        self.trained(self.path)
+        before = self.path.read_text()
+        with mock.patch.object(microgpt.GPT, "loss", side_effect=MemoryError):
+            with self.assertRaises(MemoryError):
+                self.trained(self.path)
+        self.assertEqual(self.path.read_text(), before)
+
     def test_ctrl_c_many_times_at_any_moment(self):
         heed_ctrl_c_in(self)
         loss, sqrt, fsync = microgpt.GPT.loss, math.sqrt, os.fsync
@@ -602,11 +610,15 @@ class Loading(Folder):
         self.assertEqual(self.rejected({}), "it is not a microgpt checkpoint")
         self.assertEqual(self.rejected([]), "it is not a microgpt checkpoint")
         fewer = {**self.good, "means": self.good["means"][1:]}
-        reason = "its moments are not as many as its sizes make parameters"
+        reason = "its flags don't fit its number of parameters"
         self.assertEqual(self.rejected(fewer), reason)
         wrong = {**self.good, "more": 1}
-        reason = "not all in it has the right type, length and range"
+        reason = "something in it has a wrong type, length or range"
         self.assertEqual(self.rejected(wrong), reason)
+        for name in self.good:
+            if name not in ("format", "version"):
+                fewer = {part: self.good[part] for part in self.good if part != name}
+                self.assertEqual(self.rejected(fewer), reason)
         self.assertIn("'ten'", self.rejected({**self.good, "step": "ten"}))
 
     def test_a_path_may_be_a_string(self):

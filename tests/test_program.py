@@ -182,7 +182,7 @@ class ThreeWaysIn(unittest.TestCase):
         for name, value in (
             ("num_steps", "20"), ("num_steps", 1.5), ("num_steps", True), ("num_steps", [20]),
             ("learning_rate", "0.1"), ("learning_rate", 10**400), ("stream", 1), ("prompt", 5),
-            ("stream", "yes"), ("data", 3), ("save", b"x"), ("lr_schedule", ["linear"]),
+            ("stream", "yes"), ("stream", ROOT), ("data", 3), ("save", b"x"), ("lr_schedule", ["linear"]),
             ("lr_schedule", 1), ("temperature", math.nan), ("prompt", ["a"]),
         ):  # fmt: skip
             words = re.escape(f"--{name}: ") + ".+" + re.escape(f" is needed, not {value!r}")
@@ -530,10 +530,10 @@ class LiveLine(unittest.TestCase):
         out = Notebook()
         with mock.patch("sys.stdout", out):
             screen = microgpt.Screen()
-            screen.show("a long line", passing=True)
-            screen.show("a short one", passing=True)
+            screen.show("a long line", transient=True)
+            screen.show("a short one", transient=True)
             out.write("^C")
-            screen.show("short", passing=True)
+            screen.show("short", transient=True)
             screen.show("stays")
             screen.show("last")
         self.assertEqual(self.on_screen(out.getvalue()), ["stays", "last"])
@@ -689,13 +689,16 @@ class CtrlC(unittest.TestCase):
             self.assertEqual("sample" in out.getvalue(), times == 1)
             self.assertIs(signal.getsignal(signal.SIGINT), before)
 
-    def test_kill_and_a_terminal_that_is_closed_do_the_same(self):
+    def test_kill_and_a_terminal_that_is_closed_end_the_program_after_saving(self):
+        path = self.names.parent / "model.json"
         for number in (signal.SIGTERM, signal.SIGHUP):
-            process = self.started(*SMALL)
+            process = self.started(*SMALL, "--save", path)
             process.send_signal(number)
             out, err = the_rest(process)
-            self.assertEqual((process.returncode, err), (0, ""))
-            self.assertRegex(out, r"(?m)^loss curve .*\ntrain loss .*\nsample  1: .*\nsample  2: ")
+            self.assertEqual((process.returncode, err), (128 + number, ""))
+            self.assertNotIn("train loss", out)
+            self.assertGreaterEqual(microgpt.load(path).optimizer.steps_done, 5)
+            path.unlink()
 
     def test_what_is_ignored_when_it_starts_stays_ignored(self):  # as after nohup, or with &
         numbers = (signal.SIGINT, signal.SIGHUP)
@@ -871,7 +874,8 @@ class BadArguments(unittest.TestCase):
                 path.write_text("a" * n)
                 error = self.check("--data", path, "--stream", *flags)
                 there = n - n // 10  # a tenth is held out
-                self.assertEqual(error, f"{there} characters to train on: give at least {least}")
+                words = f"--data: {there} characters to train on are fewer than {least}"
+                self.assertEqual(error, words)
 
     def test_a_prompt_outside_the_alphabet_is_named_with_the_alphabet(self):
         error = self.check("--prompt", "annÄ!")
@@ -893,6 +897,7 @@ class BadArguments(unittest.TestCase):
             words = f"--{name}: a {wanted} is needed, not {text}"
             text = text.strip("'")
             self.assertEqual(self.check(f"--{name}={text}"), words)
+        self.assertEqual(self.check("--foo", 1), "there is no flag --foo: --help lists them")
         words = "--seed -7 would do the same as 7: give that"
         self.assertEqual(self.check("--seed", -7), words)
         self.assertRegex(self.check("--prompt", "-x"), "expected one argument: is --prompt=-x meant")
