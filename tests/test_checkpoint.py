@@ -477,6 +477,11 @@ class Saving(Folder):
             error = self.error("--data", self.names, "--save", path)
             self.assertEqual(error, f"cannot save {path!r} (there is no folder {folder}): try another path")
 
+    @unittest.skipUnless(Path("/proc").is_dir(), "needs a folder that not even root can write to")
+    def test_so_is_a_folder_that_is_protected(self):
+        error = self.error("--data", self.names, "--save", "/proc/x.json")
+        self.assertRegex(error, r"\Acannot save '/proc/x\.json' \([^()/]+\): try another path\Z")
+
     def test_the_check_leaves_nothing_behind(self):
         microgpt.check_place(self.path, self.names)
         self.path.write_text("mine")
@@ -583,8 +588,9 @@ class Loading(Folder):
                       *[text[: len(text) * i // 20] for i in range(20)]):  # fmt: skip
             self.rejected(other)
         self.path.unlink()
-        for path in (self.path, self.folder):
-            self.assertIn("cannot load", self.error("--load", path))
+        words = f"cannot load {str(self.path)!r} ({os.strerror(2)}): give one that --save has written"
+        self.assertEqual(self.error("--load", self.path), words)
+        self.assertIn("cannot load", self.error("--load", self.folder))
         self.path.write_bytes(b"\xff\xfe{}")
         self.assertIn("cannot load", self.error("--load", self.path))
 

@@ -3,8 +3,8 @@ import unittest
 from collections import Counter
 from itertools import islice
 
-from microgpt import AdamW, StreamTokenizer, linear_decay, plan_rates, random_windows, take_turns
-from microgpt import train
+from microgpt import AdamW, StreamTokenizer, first_windows, linear_decay, plan_rates
+from microgpt import random_windows, take_turns, train
 from tests.test_training import Line
 
 
@@ -42,6 +42,13 @@ class Streams(unittest.TestCase):
 
     def test_a_stream_as_long_as_a_window_has_that_one(self):
         self.assertEqual(next(random_windows([5, 6, 7], 2, 2, random.Random(0))), [[5, 6, 7]] * 2)
+
+
+    def test_windows_side_by_side_predict_each_token_but_the_first_once(self):
+        self.assertEqual(first_windows([0, 1, 2, 3, 4], 2, 9), [[0, 1, 2], [2, 3, 4]])
+        self.assertEqual(first_windows([0, 1, 2, 3], 2, 9), [[0, 1, 2], [2, 3]])
+        self.assertEqual(first_windows([0, 1, 2, 3, 4], 1, 2), [[0, 1], [1, 2]])
+        self.assertEqual([first_windows(stream, 2, 9) for stream in ([], [0])], [[], []])
 
 
 class LearningRates(unittest.TestCase):
