@@ -848,7 +848,7 @@ def prepare(run, docs):
     parts = items[:num_train], items[num_train:]
     if is_stream:
         if 0 < num_train <= size:
-            raise ValueError(f"--data: {num_train} characters to train on are fewer than {size + 1}")
+            raise ValueError(f"--data has {num_train} characters to train on: {size + 1} are needed")
         batches, examples = random_windows(parts[0], size, batch_size, run.rng), [parts[0]]
         graded = [first_windows(part, size, 200) for part in parts]
     else:
@@ -937,7 +937,7 @@ def catching_signals(screen):
         yield signals
 
 
-def train_and_report(run, screen, batches, *graded):
+def train_and_report(run, screen, batches, graded):
     """Train to the planned end, or until a signal; report, grade and save meanwhile.
 
     Whatever ends the training, the last whole step is saved, unless the model has diverged.
@@ -1008,7 +1008,7 @@ def main(*words, **given):
     docs = [text] if flags["stream"] else split_docs(text)
     rng.shuffle(docs)
     run = run or Run(flags, docs, rng)
-    batches, examples, train_examples, val_examples = prepare(run, docs)
+    batches, examples, *graded = prepare(run, docs)
     encode(run, "prompt", flags["prompt"])  # an error in it is found before the training
     if flags["save"] is not None:
         check_place(flags["save"], flags["data"])
@@ -1021,13 +1021,13 @@ def main(*words, **given):
         if gc.isenabled() and sys.implementation.name == "cpython":  # PyPy needs its collector
             gc.disable()  # it would look for reference cycles, of which graphs have none
             afterwards.callback(gc.enable)
-        train_and_report(run, screen, batches, train_examples, val_examples)
+        train_and_report(run, screen, batches, graded)
         if run.losses:
             screen.show(f"loss curve {curve(run.losses, min(70, screen_width() - 13))}")
         if text:
-            grades = grade(run.model, train_examples, val_examples)
-            if val_examples:
-                table, guess = bigram_loss(examples, val_examples, vocab_size), math.log(vocab_size)
+            grades = grade(run.model, *graded)
+            if graded[1]:
+                table, guess = bigram_loss(examples, graded[1], vocab_size), math.log(vocab_size)
                 grades += f" | bigram table {table:.4f} | ln({vocab_size}) {guess:.4f}"
             screen.show(grades)
         if flags["save"]:

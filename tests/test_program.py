@@ -550,6 +550,16 @@ class LiveLine(unittest.TestCase):
             column = 0 if char in "\r\n" else column + 1
         return lines
 
+    def test_it_is_cut_between_its_parts_and_an_unknown_width_is_80(self):
+        line = "step   30 /   30 | loss 2.4444 | 99.9 steps/s | 0:00 left"
+        for columns, shown in (
+            (80, line), (58, line), (57, line[:45]), (40, line[:30]), (30, line[:16]), (9, line[:8]),
+            (1, "s"), (0, line),
+        ):  # fmt: skip
+            size = os.terminal_size((columns, 24))
+            with mock.patch("shutil.get_terminal_size", lambda: size):
+                self.assertEqual(microgpt.fit(line), shown)
+
     def test_after_ctrl_c_a_word_says_that_it_stops_and_the_line_of_the_last_step_stays(self):
         heed_ctrl_c_in(self)
         loss, show = microgpt.GPT.loss, microgpt.Screen.show
@@ -874,7 +884,7 @@ class BadArguments(unittest.TestCase):
                 path.write_text("a" * n)
                 error = self.check("--data", path, "--stream", *flags)
                 there = n - n // 10  # a tenth is held out
-                words = f"--data: {there} characters to train on are fewer than {least}"
+                words = f"--data has {there} characters to train on: {least} are needed"
                 self.assertEqual(error, words)
 
     def test_a_prompt_outside_the_alphabet_is_named_with_the_alphabet(self):
