@@ -655,7 +655,7 @@ FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
     "temperature": ("sampling", float, 0.5, AMOUNT, "0: likeliest token, 1: as the model says"),
     "top_k": ("sampling", int, 0, COUNT, "likeliest tokens to draw from; 0: all"),
     "prompt": ("sampling", str, "", None, "start of the texts"),
-    "max_new_tokens": ("sampling", int, None, SIZE, "most tokens after it; None: block_size"),
+    "max_new_tokens": ("sampling", int, None, SIZE, "most tokens after it; not given: block_size"),
     "save": ("files", str, None, None, "checkpoint to write at each evaluation and at the end"),
     "load": ("files", str, None, None, "checkpoint to continue; reads --data if steps are left"),
 }
@@ -755,6 +755,9 @@ def check_place(path, data):
             for what, file in (("data", data), ("program", PROGRAM)):
                 if os.path.exists(file) and os.path.samefile(file, place):
                     raise OSError(f"it is the {what}")
+            content = Path(place).read_bytes()
+            if content and b'"microgpt checkpoint"' not in content:
+                raise OSError("it holds something else than a checkpoint")
         tempfile.TemporaryFile(dir=os.path.dirname(place)).close()  # may we write there at all?
 
 
@@ -833,7 +836,7 @@ def encode(run, flag, text):
     try:
         return run.tokenizer.encode(text)
     except ValueError as error:
-        raise ValueError(f"--{flag} {run.flags[flag]}: {error}") from None
+        raise ValueError(f"--{flag} {run.flags[flag]!r}: {error}") from None
 
 
 def prepare(run, docs):
@@ -848,7 +851,7 @@ def prepare(run, docs):
     parts = items[:num_train], items[num_train:]
     if is_stream:
         if 0 < num_train <= size:
-            raise ValueError(f"--data has {num_train} characters to train on: {size + 1} are needed")
+            raise ValueError(f"--data has {num_train} characters to train on, and needs {size + 1}")
         batches, examples = random_windows(parts[0], size, batch_size, run.rng), [parts[0]]
         graded = [first_windows(part, size, 200) for part in parts]
     else:
@@ -912,21 +915,25 @@ def curve(losses, width):
 
 @contextmanager
 def catching_signals(screen):
-    """Yield a list of the signals so far. They raise KeyboardInterrupt or SystemExit, but once.
+    """Yield a list of the signals that came. The first Ctrl-C is announced, and raises nothing.
 
-    The first Ctrl-C raises nothing. Once the list holds a None, no signal does.
+    Any other signal raises KeyboardInterrupt or SystemExit, but only once, and not while the list
+    holds a None: then it waits for the end of the block.
     """
     signals = []
 
     def catch(number, _):
-        """Announce the end at a first Ctrl-C; otherwise raise, unless that was done before."""
+        """Announce the end of the training, or raise the end of the program."""
         signals.append(number)
         if signals == [signal.SIGINT]:
             with suppress(RuntimeError, OSError):  # a line is just being printed, or can't be
                 screen.show(fit("stopping after this step | Ctrl-C again: at once"), transient=True)
         elif None not in signals:
             signals.append(None)
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+            interrupt(number)
+
+    def interrupt(number):
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     with ExitStack() as afterwards:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, kill, a terminal that was closed
@@ -935,6 +942,9 @@ def catching_signals(screen):
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                     afterwards.callback(signal.signal, number, signal.signal(number, catch))
         yield signals
+    caught = [number for number in signals if number]
+    if caught not in ([], [signal.SIGINT]):
+        interrupt(caught[-1])
 
 
 def train_and_report(run, screen, batches, graded):
@@ -947,6 +957,7 @@ def train_and_report(run, screen, batches, graded):
     plan = [flags[x] for x in ("learning_rate", "lr_schedule", "warmup_steps", "num_steps")]
     rates = islice(plan_rates(*plan), optimizer.steps_done, None)
     start, next_draw, live, state = time.perf_counter(), 0.0, "", None
+    reserve = bytearray(500 * len(optimizer.parameters))  # memory that saving could need
     with catching_signals(screen) as signals:
         try:
             for loss in train(run.model, optimizer, batches, rates):
@@ -971,8 +982,11 @@ def train_and_report(run, screen, batches, graded):
                     if path:
                         save(path, run.to_json())
             state = path and run.state()  # there may have been no step to take
+        except MemoryError:
+            reserve.clear()
+            raise
         finally:
-            signals.append(None)
+            signals.append(None)  # let nothing disturb the saving
             if state:
                 run.restore(state)  # undoes what was done of the next step
                 save(path, run.to_json())
@@ -1047,6 +1061,7 @@ def parse(words):
     """
     parser = argparse.ArgumentParser("microgpt.py", allow_abbrev=False, exit_on_error=False)
     parser.description = "Train a GPT on a text, then let it write."
+    parser.print_help = lambda: Screen().show(parser.format_help().rstrip())
     titles = dict.fromkeys(row[0] for row in FLAGS.values())
     groups = {title: parser.add_argument_group(title) for title in titles}
     for name, (title, kind, default, _, meaning) in FLAGS.items():

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import sys
 import tempfile
 import time
 import unittest
@@ -414,6 +415,40 @@ class NothingLost(Folder):
                 self.trained(self.path)
         self.assertEqual(self.path.read_text(), before)
 
+    @unittest.skipUnless(resource and sys.implementation.name == "cpython", "needs exact limits")
+    @unittest.skipUnless(Path("/proc/self/statm").exists(), "needs to know what it uses")
+    def test_a_step_that_takes_too_much_memory(self):
+        self.names.write_text("abcd\n" * 19 + "abcd" * 150)
+        code = "import microgpt, os, resource, sys; sys.argv[0] = 'microgpt.py'; "
+        code += "pages = int(open('/proc/self/statm').read().split()[0]); "
+        code += "most = pages * os.sysconf('SC_PAGE_SIZE') + 25 * 10**6; "
+        code += "resource.setrlimit(resource.RLIMIT_AS, (most, most)); microgpt.command()"
+        flags = ("--data", self.names, "--num_steps", 99, "--block_size", 600, "--n_embd", 4)
+        flags += ("--val_fraction", 0, "--seed", 3, "--save", self.path)
+        process = start("-c", code, *flags)
+        out, err = process.communicate()
+        self.assertRegex(err, r"\Amicrogpt\.py: error: out of memory: [^\n]+\n\Z")
+        self.assertEqual(process.returncode, 2)
+        self.assertGreater(len(steps(out)), 0)
+        self.assertEqual(microgpt.load(self.path).optimizer.steps_done, len(steps(out)))
+
+    def test_a_second_ctrl_c_while_it_is_saved_ends_the_program_after_that(self):
+        heed_ctrl_c_in(self)
+        fsync = os.fsync
+
+        def pressed(number):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+            fsync(number)
+
+        out = io.StringIO()
+        with mock.patch("os.fsync", pressed), contextlib.redirect_stdout(out):
+            with self.assertRaises(KeyboardInterrupt):
+                flags = ("--data", self.names, "--num_steps", 9, *SMALL, "--save", self.path)
+                microgpt.main(**microgpt.parse([str(flag) for flag in flags]))
+        self.assertEqual(microgpt.load(self.path).optimizer.steps_done, 9)
+        self.assertEqual((len(steps(out.getvalue())), "train loss" in out.getvalue()), (9, False))
+
     def test_ctrl_c_many_times_at_any_moment(self):
         heed_ctrl_c_in(self)
         loss, sqrt, fsync = microgpt.GPT.loss, math.sqrt, os.fsync
@@ -484,7 +519,7 @@ class Saving(Folder):
 
     def test_the_check_leaves_nothing_behind(self):
         microgpt.check_place(self.path, self.names)
-        self.path.write_text("mine")
+        self.train()
         before = self.path.stat()
         microgpt.check_place(self.path, self.names)
         self.assertEqual(self.path.stat(), before)
@@ -511,6 +546,17 @@ class Saving(Folder):
             words = f"cannot save {str(path)!r} (it is the data): try another path"
             self.assertEqual(error, words)
         self.assertEqual(self.names.read_text(), NAMES)
+
+    def test_nor_is_a_file_that_holds_something_else(self):
+        notes = self.folder / "notes"
+        notes.write_text("mine")
+        error = self.error("--data", self.names, "--save", notes)
+        self.assertIn(" (it holds something else than a checkpoint): try another path", error)
+        self.assertEqual(notes.read_text(), "mine")
+        notes.write_text("")
+        main("--data", self.names, "--save", notes, "--num_steps", 1, "--num_samples", 0, *SMALL)
+        main("--data", self.names, "--save", notes, "--num_steps", 2, "--num_samples", 0, *SMALL)
+        self.assertEqual(microgpt.load(notes).optimizer.steps_done, 2)
 
     def test_nor_is_the_program(self):
         program = self.folder / "program.py"
@@ -721,6 +767,6 @@ class Loading(Folder):
     def test_data_and_prompts_that_it_does_not_know_are_errors(self):
         self.names.write_text("abc\nabx\n")
         error = self.error("--load", self.path, "--data", self.names, "--num_steps", 9)
-        words = f"--data {self.names}: 'x' is not in the alphabet, which is 'abcdefghijk'"
+        words = f"--data {str(self.names)!r}: 'x' is not in the alphabet, which is 'abcdefghijk'"
         self.assertEqual(error, words)
-        self.assertIn("--prompt aYX: 'XY' is not in", self.error("--load", self.path, "--prompt", "aYX"))
+        self.assertIn("--prompt 'aYX': 'XY' is not in", self.error("--load", self.path, "--prompt", "aYX"))

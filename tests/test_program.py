@@ -799,6 +799,17 @@ class OddPlaces(unittest.TestCase):
         self.assertTrue(out.startswith("num docs: 12\n"))
         self.assert_whole(out)
 
+    def test_help_where_it_cannot_be_written(self):
+        process = start(PROGRAM, "--help")
+        process.stdout.close()
+        self.assertEqual((process.stderr.read(), process.wait()), ("", 1))
+        process.stderr.close()
+        if Path("/dev/full").exists():
+            with open("/dev/full", "w") as full:
+                process = start(PROGRAM, "--help", stdout=full)
+                self.assertRegex(process.communicate()[1], r"\Amicrogpt\.py: error: [^\n]+\n\Z")
+                self.assertEqual(process.returncode, 2)
+
     def test_with_options_of_python(self):
         for options in (("-I",), ("-OO",), ("-X", "dev"), ("-W", "error"), ("-bb",), ("-E", "-s")):
             options = (*options, "-X", "utf8")  # -I and -E leave out what start() says of it
@@ -884,13 +895,13 @@ class BadArguments(unittest.TestCase):
                 path.write_text("a" * n)
                 error = self.check("--data", path, "--stream", *flags)
                 there = n - n // 10  # a tenth is held out
-                words = f"--data has {there} characters to train on: {least} are needed"
+                words = f"--data has {there} characters to train on, and needs {least}"
                 self.assertEqual(error, words)
 
     def test_a_prompt_outside_the_alphabet_is_named_with_the_alphabet(self):
         error = self.check("--prompt", "annÄ!")
         alphabet = "'abcdefghijklmnopqrstuvwxyz'"
-        self.assertEqual(error, f"--prompt annÄ!: '!Ä' is not in the alphabet, which is {alphabet}")
+        self.assertEqual(error, f"--prompt 'annÄ!': '!Ä' is not in the alphabet, which is {alphabet}")
 
     def test_an_error_says_what_is_wrong_and_what_would_be_right(self):
         whole, million = "whole number", "1,000,000,000,000"
