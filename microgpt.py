@@ -632,8 +632,8 @@ def plan_rates(learning_rate, lr_schedule, warmup_steps, num_steps):
 # A run is a model in training, plus everything that its future depends on, such as its flags. A
 # checkpoint is a run in a file, from which it goes on as if it had never been stopped.
 
-PROGRAM = Path(__file__).resolve() if "__file__" in globals() else Path("microgpt.py")
-NAMES = str(PROGRAM.with_name("names.txt"))
+FOLDER = Path(__file__).resolve().parent if "__file__" in globals() else Path()
+NAMES = str(FOLDER / "names.txt")
 SIZE, COUNT, AMOUNT = (1, 10**12), (0, 10**12), (0.0, 1e308)  # at least the first, below the second
 FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
     "data": ("data", str, NAMES, None, "text file, a document per line"),
@@ -742,21 +742,17 @@ class Run:
         return json.dumps(self.state(), sort_keys=True)
 
 
-def check_place(path, data):
-    """Raise a ValueError if no checkpoint can, or none should, be written to a path."""
+def check_place(path):
+    """Raise a ValueError if a checkpoint can't be written to a path, or would replace a text."""
     with as_value_error("save", path, "try another path"):
         place = os.path.realpath(path)
         if not os.path.isdir(os.path.dirname(place)):
             raise OSError(f"there is no folder {Path(path).parent}")
-        with suppress(FileNotFoundError):
-            os.stat(place)  # if a file is there, it must be one that we may replace
+        with suppress(FileNotFoundError):  # a new file is fine
+            os.stat(place)
             if not (os.path.isfile(place) and os.access(place, os.W_OK)):
                 raise OSError("it is not a file that may be written")
-            for what, file in (("data", data), ("program", PROGRAM)):
-                if os.path.exists(file) and os.path.samefile(file, place):
-                    raise OSError(f"it is the {what}")
-            content = Path(place).read_bytes()
-            if content and b'"microgpt checkpoint"' not in content:
+            if Path(place).read_bytes()[:9] not in (b"", b'{"chars":'):
                 raise OSError("it holds something else than a checkpoint")
         tempfile.TemporaryFile(dir=os.path.dirname(place)).close()  # may we write there at all?
 
@@ -1025,7 +1021,7 @@ def main(*words, **given):
     batches, examples, *graded = prepare(run, docs)
     encode(run, "prompt", flags["prompt"])  # an error in it is found before the training
     if flags["save"] is not None:
-        check_place(flags["save"], flags["data"])
+        check_place(flags["save"])
     screen, vocab_size = Screen(), run.tokenizer.vocab_size
     if text:
         screen.show(f"num chars: {len(text)}" if flags["stream"] else f"num docs: {len(docs)}")
