@@ -743,7 +743,7 @@ class Run:
 
 
 def check_place(path):
-    """Raise a ValueError if a checkpoint can't be written to a path, or would replace a text."""
+    """Raise a ValueError if a checkpoint can't be written to a path, or would replace something else."""
     with as_value_error("save", path, "try another path"):
         place = os.path.realpath(path)
         if not os.path.isdir(os.path.dirname(place)):
