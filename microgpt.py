@@ -551,6 +551,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, islice, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 # %% 6. Other ways to train
 #
@@ -730,7 +731,7 @@ class Run:
         self.rng.setstate((3, tuple(state["random_state"]), None))
 
     def check_finite(self):
-        """Raise a FloatingPointError if a parameter or moment is inf or nan, or a trial loss."""
+        """Raise a FloatingPointError if a parameter, mean, square or trial loss is inf or nan."""
         trial = self.model.loss([*range(self.tokenizer.vocab_size), 0])
         numbers = [p.data for p in (*self.model.parameters, trial)]
         if not all(map(math.isfinite, numbers + self.optimizer.means + self.optimizer.squares)):
@@ -743,7 +744,7 @@ class Run:
 
 
 def check_place(path):
-    """Raise a ValueError if a checkpoint can't be written to a path, or would replace something else."""
+    """Raise a ValueError if a checkpoint can't be saved there without harm to something else."""
     with as_value_error("save", path, "try another path"):
         place = os.path.realpath(path)
         if not os.path.isdir(os.path.dirname(place)):
@@ -752,8 +753,9 @@ def check_place(path):
             os.stat(place)
             if not (os.path.isfile(place) and os.access(place, os.W_OK)):
                 raise OSError("it is not a file that may be written")
-            if Path(place).read_bytes()[:9] not in (b"", b'{"chars":'):
-                raise OSError("it holds something else than a checkpoint")
+            with open(place, "rb") as file:
+                if file.read(9) not in (b"", b'{"chars":'):
+                    raise OSError("it holds something other than a checkpoint")
         tempfile.TemporaryFile(dir=os.path.dirname(place)).close()  # may we write there at all?
 
 
@@ -795,7 +797,7 @@ def load(path, **given):
             run = Run(flags, found["chars"], random.Random())
             run.restore(found)
             in_range = 0 <= found["step"] < 10**12 and max(found["random_state"]) < 2**32
-            # nothing in the file is trusted: saving this run must give the same text again
+            # nothing in the file is trusted: to save this run must give the same text again
             is_same = run.to_json() == json.dumps(found, sort_keys=True)
             if not (in_range and is_same and min(found["squares"]) >= 0):
                 raise TypeError
@@ -814,7 +816,7 @@ def load(path, **given):
 
 # %% 8. The program
 #
-# main() is the way in, for a notebook as for the command line: it trains, grades and writes.
+# A notebook and the command line both call main(): it trains, grades and writes.
 
 
 def read_text(path):
@@ -867,7 +869,7 @@ class Screen:
     """Standard output. On a terminal and in a notebook it is live: lines can be written over."""
 
     def __init__(self):
-        is_closed = getattr(sys.stdout, "closed", sys.stdout is None)
+        is_closed = sys.stdout is None or getattr(sys.stdout, "closed", False)
         self.out, self.transient = io.StringIO() if is_closed else sys.stdout, ""
         self.encoding = getattr(self.out, "encoding", None) or "utf-8"
         in_notebook = "kernel" in type(self.out).__module__
@@ -911,36 +913,36 @@ def curve(losses, width):
 
 @contextmanager
 def catching_signals(screen):
-    """Yield a list of the signals that came. The first Ctrl-C is announced, and raises nothing.
+    """Yield what is known of signals to stop: those that were caught, and whether they are held.
 
-    Any other signal raises KeyboardInterrupt or SystemExit, but only once, and not while the list
-    holds a None: then it waits for the end of the block.
+    The first Ctrl-C is only announced. Any other signal raises KeyboardInterrupt or SystemExit, but
+    only once. While signals are held, it waits for the end of the block.
     """
-    signals = []
+    signals = SimpleNamespace(caught=[], are_held=False)
+
+    def end(number):
+        return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
     def catch(number, _):
-        """Announce the end of the training, or raise the end of the program."""
-        signals.append(number)
-        if signals == [signal.SIGINT]:
+        """Announce that the training will end, or end the program."""
+        signals.caught.append(number)
+        if signals.caught == [signal.SIGINT]:
             with suppress(RuntimeError, OSError):  # a line is just being printed, or can't be
                 screen.show(fit("stopping after this step | Ctrl-C again: at once"), transient=True)
-        elif None not in signals:
-            signals.append(None)
-            interrupt(number)
-
-    def interrupt(number):
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        elif not signals.are_held:
+            signals.are_held = True
+            raise end(number)
 
     with ExitStack() as afterwards:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, kill, a terminal that was closed
             with suppress(AttributeError, ValueError):  # unknown to Windows, not for a thread
                 number = getattr(signal, name)
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                    afterwards.callback(signal.signal, number, signal.signal(number, catch))
+                    before = signal.signal(number, catch)
+                    afterwards.callback(signal.signal, number, before)
         yield signals
-    caught = [number for number in signals if number]
-    if caught not in ([], [signal.SIGINT]):
-        interrupt(caught[-1])
+    if signals.caught not in ([], [signal.SIGINT]):
+        raise end(signals.caught[-1])
 
 
 def train_and_report(run, screen, batches, graded):
@@ -957,7 +959,7 @@ def train_and_report(run, screen, batches, graded):
     with catching_signals(screen) as signals:
         try:
             for loss in train(run.model, optimizer, batches, rates):
-                state = path and run.state()
+                state = run.state() if path else None  # after the last whole step
                 losses.append(loss)
                 step, mean = optimizer.steps_done, sum(losses[-50:]) / len(losses[-50:])
                 now = time.perf_counter()
@@ -970,19 +972,19 @@ def train_and_report(run, screen, batches, graded):
                 elif now >= next_draw:
                     screen.show(live, transient=True)
                     next_draw = now + screen.pause
-                if signals:
+                if signals.caught:
                     break
                 if interval and step % interval == 0 and step < num_steps:
                     rate = next(islice(plan_rates(*plan), step - 1, None))  # of this step
                     screen.show(f"{head} lr {rate:#.3g} | {grade(run.model, *graded)}")
                     if path:
                         save(path, run.to_json())
-            state = path and run.state()  # there may have been no step to take
+            state = run.state() if path else None  # there may have been no step to take
         except MemoryError:
             reserve.clear()
             raise
         finally:
-            signals.append(None)  # let nothing disturb the saving
+            signals.are_held = True  # let nothing disturb the saving
             if state:
                 run.restore(state)  # undoes what was done of the next step
                 save(path, run.to_json())
@@ -996,7 +998,7 @@ def complete(run, prompt):
     flags, tokenizer = run.flags, run.tokenizer
     is_stream, limit = flags["stream"], flags["max_new_tokens"] or flags["block_size"]
     tokens = tokenizer.encode(prompt) if is_stream else tokenizer.encode(prompt)[:-1]
-    tokens = tokens or [tokenizer.ids.get("\n", 0)]  # a stream begins after a line end, or anywhere
+    tokens = tokens or [tokenizer.ids.get("\n", 0)]  # a stream starts as if after a line end
     how = flags["temperature"], flags["top_k"], tokenizer.bos, run.rng
     return prompt + tokenizer.decode(sample(run.model, tokens, limit, *how))
 

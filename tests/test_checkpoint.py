@@ -543,7 +543,7 @@ class Saving(Folder):
         link.symlink_to(self.names)
         for path in (self.names, link, self.folder / ".." / self.folder.name / "names"):
             error = self.error("--data", self.names, "--save", path)
-            why = "it holds something else than a checkpoint"
+            why = "it holds something other than a checkpoint"
             self.assertEqual(error, f"cannot save {str(path)!r} ({why}): try another path")
         self.assertEqual(self.names.read_text(), NAMES)
 
@@ -551,7 +551,7 @@ class Saving(Folder):
         notes = self.folder / "notes"
         notes.write_text("mine")
         error = self.error("--data", self.names, "--save", notes)
-        self.assertIn(" (it holds something else than a checkpoint): try another path", error)
+        self.assertIn(" (it holds something other than a checkpoint): try another path", error)
         self.assertEqual(notes.read_text(), "mine")
         notes.write_text("")
         main("--data", self.names, "--save", notes, "--num_steps", 1, "--num_samples", 0, *SMALL)
@@ -562,7 +562,7 @@ class Saving(Folder):
         copy = self.folder / "microgpt.py"
         copy.write_bytes(PROGRAM.read_bytes())
         error = self.error("--data", self.names, "--save", copy)
-        self.assertIn(" (it holds something else than a checkpoint): try another path", error)
+        self.assertIn(" (it holds something other than a checkpoint): try another path", error)
         self.assertEqual(copy.read_bytes(), PROGRAM.read_bytes())
 
     def test_no_other_file_is_touched(self):
