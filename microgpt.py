@@ -728,7 +728,7 @@ class Run:
         for i, p in enumerate(model.parameters):
             p.data, optimizer.means[i], optimizer.squares[i] = (float(x[i]) for x in lists)
         optimizer.steps_done = int(state["step"])
-        self.rng.setstate((3, tuple(state["random_state"]), None))
+        self.rng.setstate((3, tuple(map(int, state["random_state"])), None))
 
     def check_finite(self):
         """Raise a FloatingPointError if a parameter, mean, square or trial loss is inf or nan."""
