@@ -933,8 +933,11 @@ def catching_signals(screen):
             signals.are_held = True
             raise end(number)
 
+    names = ["SIGINT", "SIGTERM", "SIGHUP"]  # Ctrl-C, kill, a terminal that was closed
+    if sys.implementation.name == "pypy":
+        names.remove("SIGHUP")  # it does not know when nohup has it ignored
     with ExitStack() as afterwards:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, kill, a terminal that was closed
+        for name in names:
             with suppress(AttributeError, ValueError):  # unknown to Windows, not for a thread
                 number = getattr(signal, name)
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
