@@ -138,8 +138,8 @@ class FirstRun(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "names").write_text("\n".join(docs))
             with contextlib.redirect_stdout(io.StringIO()) as out:
-                microgpt.main(num_steps=60, data=f"{folder}/names")
-        self.assert_alike(first_run(docs, 60).splitlines(), as_first_run(out.getvalue(), 6))
+                microgpt.main(num_steps=20, data=f"{folder}/names")
+        self.assert_alike(first_run(docs, 20).splitlines(), as_first_run(out.getvalue(), 2))
 
     def test_what_it_is_said_to_print_is_what_comes_out_of_a_thousand_steps(self):
         said = inspect.getdoc(microgpt.first_run)
