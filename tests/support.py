@@ -1,8 +1,10 @@
 """What several test files need: paths, the reference figures, running the program."""
 
+import atexit
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,33 +65,54 @@ def run(*arguments, **options):
 @functools.lru_cache(maxsize=None)
 def start_default_run():
     """Start the program without flags, once for all tests; it takes long, so start it early."""
-    return start(PROGRAM)
+    return start_long_run(PROGRAM)
 
 
 @functools.lru_cache(maxsize=None)
-def default_run():
-    """Return the exit status, standard output and standard error of the program without flags."""
-    process = start_default_run()
-    out, err = process.communicate()
-    return process.returncode, out, err
+def start_deeper_run():
+    """Start the program with the flags of the trace's second run."""
+    code = "import microgpt; microgpt.evaluate = lambda *_: 0.0; "  # the trace has no such losses
+    return start_long_run("-c", f"{code}microgpt.main(**{TRACE['deep']['flags']!r})")
 
 
 @functools.lru_cache(maxsize=None)
 def start_few_names_run():
     """Start the program on the first 100 names, which it comes to know by heart."""
-    folder = tempfile.TemporaryDirectory()
     names = (ROOT / "names.txt").read_text(encoding="utf-8").split("\n")[:100]
-    (Path(folder.name) / "names").write_text("\n".join(names))
-    return folder, start(PROGRAM, "--data", f"{folder.name}/names", "--eval_interval", 250)
+    with tempfile.NamedTemporaryFile("w", delete=False) as file:
+        file.write("\n".join(names))
+    atexit.register(os.remove, file.name)
+    return start_long_run(PROGRAM, "--data", file.name, "--eval_interval", 250)
+
+
+def start_long_run(*arguments):
+    """Start a process that lets the tests go first, and that does not outlive them."""
+    process = start(*arguments, **({"preexec_fn": step_back} if hasattr(os, "nice") else {}))
+    atexit.register(process.kill)
+    return process
+
+
+def step_back():
+    """Let a child take what time the tests leave."""
+    heed_ctrl_c()
+    os.nice(10)
 
 
 @functools.lru_cache(maxsize=None)
-def few_names_run():
-    """Return the exit status, standard output and standard error of that."""
-    folder, process = start_few_names_run()
+def result(process):
+    """Wait for a process; return its exit status, standard output and standard error."""
     out, err = process.communicate()
-    folder.cleanup()
     return process.returncode, out, err
+
+
+def losses(out):
+    """Return the losses of the steps in what the program printed."""
+    return [float(x) for x in re.findall(r"^step +\d+ / +\d+ \| loss (\d+\.\d{4})$", out, re.M)]
+
+
+def samples(out):
+    """Return the samples in what the program printed."""
+    return re.findall(r"^sample +\d+: (\S*)", out, re.M)
 
 
 def central_difference(function, xs, i, step=1e-5):

@@ -16,8 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, ROOT, few_names_run, heed_ctrl_c_in, run
-from tests.support import start, start_few_names_run, the_rest
+from tests.support import PROGRAM, ROOT, heed_ctrl_c_in, run, start, the_rest
 
 try:
     import resource
@@ -29,10 +28,6 @@ NAMES = "".join(ALL_NAMES[::2])  # 24, of all letters
 SMALL = ("--n_embd", "4", "--n_head", "2", "--block_size", "6")
 DOCUMENTS = (*SMALL, "--batch_size", "2", "--lr_schedule", "cosine", "--warmup_steps", "3")
 WINDOWS = (*SMALL, "--stream", "--batch_size", "2", "--weight_decay", "0.1")
-
-
-def setUpModule():
-    start_few_names_run()
 
 
 def main(*flags):
@@ -280,17 +275,6 @@ class HeldOut(Folder):
         out = self.spied(*flags, "--learning_rate", 3e-6)[2]
         self.assertIn("\nstep    3 /    4 | lr 3.00e-06 | train loss ", out)
 
-    def test_a_hundred_names_are_learnt_by_heart(self):
-        status, out, err = few_names_run()
-        self.assertEqual((status, err), (0, ""))
-        form = r"(?:step +(\d+) / 1000 \| lr \S+ \| )?train loss (\S+) \| val loss (\S+)"
-        steps, train, val = zip(*re.findall(rf"(?m)^{form}", out))
-        self.assertEqual(steps, ("250", "500", "750", ""))
-        train, val = [float(loss) for loss in train], [float(loss) for loss in val]
-        self.assertEqual(train, sorted(train, reverse=True))
-        self.assertLess(min(val), val[-1] - 0.05)
-        self.assertLess(train[-1], val[-1] - 0.5)
-
 
 @unittest.skipIf(os.name == "nt", "needs kill -9")
 class Crashes(Folder):
@@ -527,9 +511,10 @@ class Saving(Folder):
     def test_the_check_leaves_nothing_behind(self):
         microgpt.check_place(self.path)
         self.train()
-        before = self.path.stat()
+        before = self.path.read_text(), self.path.stat().st_mtime_ns, self.path.stat().st_ino
         microgpt.check_place(self.path)
-        self.assertEqual(self.path.stat(), before)
+        after = self.path.read_text(), self.path.stat().st_mtime_ns, self.path.stat().st_ino
+        self.assertEqual(after, before)
         self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
 
     def test_it_is_said_after_the_last_one(self):

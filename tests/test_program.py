@@ -22,8 +22,8 @@ from pathlib import Path
 from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, README, ROOT, TRACE
-from tests.support import default_run, heed_ctrl_c_in, run, start, start_default_run, the_rest
+from tests.support import PROGRAM, README, ROOT
+from tests.support import heed_ctrl_c_in, losses, run, samples, start, the_rest
 
 try:
     import fcntl
@@ -63,14 +63,6 @@ def call(*flags):
     return microgpt.main(**microgpt.parse([str(flag) for flag in flags]))
 
 
-def losses(out):
-    return [float(x) for x in re.findall(r"^step +\d+ / +\d+ \| loss (\d+\.\d{4})$", out, re.M)]
-
-
-def samples(out):
-    return re.findall(r"^sample +\d+: (\S*)", out, re.M)
-
-
 @functools.lru_cache(maxsize=None)
 def periodic_folder():
     return Path(tempfile.mkdtemp())
@@ -88,41 +80,9 @@ def start_periodic_run():
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=None)
-def start_deeper_run():
-    """Start the program with the flags of the trace's second run."""
-    code = "import microgpt; microgpt.evaluate = lambda *_: 0.0; "  # the trace has no such losses
-    return start("-c", f"{code}microgpt.main(**{TRACE['deep']['flags']!r})")
-
-
 def setUpModule():
-    """Start what takes longest, so that the other tests run meanwhile."""
-    start_default_run()
-    unittest.addModuleCleanup(default_run)
-    start_deeper_run()
-    unittest.addModuleCleanup(start_deeper_run().communicate)
     start_periodic_run()
     unittest.addModuleCleanup(shutil.rmtree, periodic_folder())
-
-
-class ReferenceFigures(unittest.TestCase):
-    def check(self, name, out):
-        expected = TRACE[name]
-        self.assertIn(f"num docs: {expected['num_docs']}\n", out)
-        self.assertIn(f"vocab size: {expected['vocab_size']}\n", out)
-        self.assertIn(f"num params: {expected['num_params']}\n", out)
-        self.assertEqual(losses(out), expected["losses"])
-        self.assertEqual(samples(out), expected["samples"])
-
-    def test_the_deeper_run_prints_the_figures_of_the_trace(self):
-        out, err = start_deeper_run().communicate()
-        self.assertEqual((start_deeper_run().returncode, err), (0, ""))
-        self.check("deep", out)
-
-    def test_the_default_run_prints_the_figures_of_the_trace(self):
-        status, out, err = default_run()
-        self.assertEqual((status, err), (0, ""))
-        self.check("default", out)
 
 
 class ThreeWaysIn(unittest.TestCase):

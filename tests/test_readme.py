@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 from tests import exercises
-from tests.support import PROGRAM, README, ROOT, default_run, start
+from tests.support import PROGRAM, README, ROOT, result, start, start_default_run
 
 TESTED = {  # elsewhere, or with fewer steps
     "python microgpt.py --num_steps 1000": None,
@@ -20,9 +20,10 @@ TESTED = {  # elsewhere, or with fewer steps
 
 
 def shortened(command):
-    """Return a command with fewer steps, where it has very many."""
-    few = {"--num_steps 2000": "--num_steps 4", "interval 500": "interval 3", "embd 32": "embd 4"}
-    for many in few if "2000" in command else ():
+    """Return a command with fewer steps and tokens, where it has many."""
+    few = {"num_steps 2000": "num_steps 4", "interval 500": "interval 3", "embd 32": "embd 4"}
+    few.update({"num_steps 40": "num_steps 4", "num_steps 30": "num_steps 3", "tokens 60": "tokens 30"})
+    for many in few:
         command = command.replace(many, few[many])
     return command
 
@@ -40,9 +41,9 @@ class Readme(unittest.TestCase):
         cls.addClassCleanup(folder.cleanup)
         copy = Path(folder.name)
         shutil.copy(PROGRAM, copy)
-        for name in ("names.txt", "README.md"):  # fewer lines to grade the model on
-            lines = (ROOT / name).read_text(encoding="utf-8").split("\n")[:40]
-            (copy / name).write_text("\n".join(lines), encoding="utf-8")
+        for name, size in (("names.txt", 300), ("README.md", 1000)):  # less to grade the model on
+            text = (ROOT / name).read_text(encoding="utf-8")[:size]
+            (copy / name).write_text(text, encoding="utf-8")
         commands = [line for block in blocks("sh") for line in block.splitlines()]
         assert set(TESTED) <= set(commands), "a command that is tested is not there"
         cls.running = []
@@ -58,7 +59,7 @@ class Readme(unittest.TestCase):
                 cls.running[-1][1].wait()
 
     def test_the_session_is_what_the_default_run_prints(self):
-        out = default_run()[1]
+        out = result(start_default_run())[1]
         session, curve = blocks("text")
         self.assertIn(f"loss curve {curve}", out)
         where = 0
@@ -105,7 +106,7 @@ class Readme(unittest.TestCase):
         for name, _, few, many in exercises.rows():
             self.assertRegex(few, r"\A\d\.\d{4}\Z")
             self.assertRegex(many, r"\A(\d\.\d{4}|>\d|diverges)\Z")
-        self.assertIn(f" | val loss {exercises.rows()[0][3]} | ", default_run()[1])
+        self.assertIn(f" | val loss {exercises.rows()[0][3]} | ", result(start_default_run())[1])
 
     def test_a_figure_that_differs_is_noticed(self):
         for figure, wanted, is_right in (

@@ -161,7 +161,7 @@ class Evaluation(unittest.TestCase):
 
 
 class FirstRun(unittest.TestCase):
-    """Its figures on names.txt are tested in test_chapters.py."""
+    """Its figures on names.txt are tested in test_whole_runs.py."""
 
     def run_it(self, docs, num_steps):
         out = io.StringIO()
