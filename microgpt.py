@@ -674,8 +674,9 @@ def check(flags):
     """
     for name, value in flags.items():
         if name not in FLAGS:
-            close = [f"did you mean --{x}?" for x in difflib.get_close_matches(name, FLAGS, 1)]
-            raise ValueError(f"there is no flag --{name}: {(close or ['--help lists them'])[0]}")
+            close = difflib.get_close_matches(name, FLAGS, 1)
+            hint = f"did you mean --{close[0]}?" if close else "--help lists them"
+            raise ValueError(f"there is no flag {'--' + name!r}: {hint}")
         _, kind, _, bounds, _ = FLAGS[name]
         if kind in (int, float):
             low, high = bounds
@@ -723,19 +724,24 @@ class Run:
     def restore(self, state):
         """Set the run to a state, earlier or later, of a run with these flags and characters."""
         model, optimizer = self.model, self.optimizer
-        rows = [row for name in model.state_dict for row in state["weights"][name]]
-        lists = [x for row in rows for x in row], state["means"], state["squares"]
+        weights = [x for name in model.state_dict for row in state["weights"][name] for x in row]
         for i, p in enumerate(model.parameters):
-            p.data, optimizer.means[i], optimizer.squares[i] = (float(x[i]) for x in lists)
+            p.data = float(weights[i])
+            optimizer.means[i] = float(state["means"][i])
+            optimizer.squares[i] = float(state["squares"][i])
         optimizer.steps_done = int(state["step"])
         self.rng.setstate((3, tuple(map(int, state["random_state"])), None))
 
     def check_finite(self):
-        """Raise a FloatingPointError if a parameter, mean, square or trial loss is inf or nan."""
-        trial = self.model.loss([*range(self.tokenizer.vocab_size), 0])
-        numbers = [p.data for p in (*self.model.parameters, trial)]
-        if not all(map(math.isfinite, numbers + self.optimizer.means + self.optimizer.squares)):
-            raise FloatingPointError("inf or nan in the model: try a smaller learning rate")
+        """Raise a FloatingPointError if the training has diverged: inf or nan is there, or near.
+
+        With parameters below 1e50 all logits are finite: the largest numbers on the way to them are
+        squares, in rmsnorm, of sums of products of two parameters, or some 1e200.
+        """
+        memory = chain(self.optimizer.means, self.optimizer.squares)
+        is_small = all(abs(p.data) < 1e50 for p in self.model.parameters)
+        if not (is_small and all(map(math.isfinite, memory))):
+            raise FloatingPointError("the model has diverged: try a smaller learning rate")
 
     def to_json(self):
         """Return the text of a checkpoint; FloatingPointError if the training has diverged."""
@@ -754,8 +760,10 @@ def check_place(path):
             if not (os.path.isfile(place) and os.access(place, os.W_OK)):
                 raise OSError("it is not a file that may be written")
             with open(place, "rb") as file:
-                if file.read(9) not in (b"", b'{"chars":'):
-                    raise OSError("it holds something other than a checkpoint")
+                start = file.read(2**20)
+            is_ours = start[:9] == b'{"chars":' and b'"format": "microgpt checkpoint"' in start
+            if start and not is_ours:
+                raise OSError("it holds something other than a checkpoint")
         tempfile.TemporaryFile(dir=os.path.dirname(place)).close()  # may we write there at all?
 
 
@@ -771,9 +779,14 @@ def save(path, text):
                 os.fsync(file.fileno())
             if place.exists():
                 shutil.copymode(place, temporary)
-            os.replace(temporary, place)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+        try:
+            os.replace(temporary, place)
+        except OSError:  # it can't be moved onto a file that is mounted, as into a container
+            shutil.copyfile(temporary, place)  # if that fails, the temporary file stays
+            temporary.unlink()
 
 
 def load(path, **given):
@@ -797,10 +810,10 @@ def load(path, **given):
             run = Run(flags, found["chars"], random.Random())
             run.restore(found)
             in_range = 0 <= found["step"] < 10**12 and max(found["random_state"]) < 2**32
-            # nothing in the file is trusted: to save this run must give the same text again
+            # nothing in the file is trusted: saving this run must give the same JSON again
             is_same = run.to_json() == json.dumps(found, sort_keys=True)
             if not (in_range and is_same and min(found["squares"]) >= 0):
-                raise TypeError
+                raise TypeError  # for which the next lines have the words
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError):
             raise ValueError("something in it has a wrong type, length or range") from None
     for name in ("stream", *MODEL_FLAGS):
@@ -840,7 +853,8 @@ def encode(run, flag, text):
 def prepare(run, docs):
     """Return the batches to come, all training examples, and two lists of examples for grade().
 
-    These are the first 200 documents, or windows side by side, of the training data and the rest.
+    These are the first 200 documents, or windows side by side, of the training data and of the
+    held-out data.
     """
     is_stream, size, batch_size = (run.flags[x] for x in ("stream", "block_size", "batch_size"))
     items = [encode(run, "data", doc) for doc in docs]
@@ -868,6 +882,8 @@ def grade(model, train_examples, val_examples):
 class Screen:
     """Standard output. On a terminal and in a notebook it is live: lines can be written over."""
 
+    CONTROLS = {i: f"\\x{i:02x}" for i in (*range(9), *range(11, 32), *range(127, 160))}
+
     def __init__(self):
         is_closed = sys.stdout is None or getattr(sys.stdout, "closed", False)
         self.out, self.transient = io.StringIO() if is_closed else sys.stdout, ""
@@ -880,10 +896,11 @@ class Screen:
 
     def show(self, line, transient=False):
         """Print a line. If it is transient, and the screen is live, the next is written over it."""
+        line = line.translate(self.CONTROLS)  # a sample must not move the cursor, or the like
         if not self.encoding.lower().startswith("utf"):
             line = line.translate(str.maketrans("▁▂▃▄▅▆▇█", "_.:-=+*#"))
         line = line.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        # the cursor waits at the left, so that a ^C there is hidden by the next line, too
+        # \r leaves the cursor at the left, so that the next line also covers a ^C
         over = "\r" + line.ljust(len(self.transient)) if self.transient else line
         self.transient = line if transient and self.is_live else ""
         print(over, end="\r" if self.transient else "\n", file=self.out, flush=True)
@@ -913,10 +930,11 @@ def curve(losses, width):
 
 @contextmanager
 def catching_signals(screen):
-    """Yield what is known of signals to stop: those that were caught, and whether they are held.
+    """Yield a record of the signals to stop: those that were caught, and whether they are held.
 
-    The first Ctrl-C is only announced. Any other signal raises KeyboardInterrupt or SystemExit, but
-    only once. While signals are held, it waits for the end of the block.
+    If the first is a Ctrl-C, it only announces the end. The next signal, or a first one of another
+    kind, raises KeyboardInterrupt or SystemExit: at once, or at the end of the block if signals are
+    held. Those after it are ignored.
     """
     signals = SimpleNamespace(caught=[], are_held=False)
 
@@ -935,7 +953,7 @@ def catching_signals(screen):
 
     names = ["SIGINT", "SIGTERM", "SIGHUP"]  # Ctrl-C, kill, a terminal that was closed
     if sys.implementation.name == "pypy":
-        names.remove("SIGHUP")  # it does not know when nohup has it ignored
+        names.remove("SIGHUP")  # whose handler it gives as SIG_DFL even under nohup
     with ExitStack() as afterwards:
         for name in names:
             with suppress(AttributeError, ValueError):  # unknown to Windows, not for a thread
@@ -944,7 +962,7 @@ def catching_signals(screen):
                     before = signal.signal(number, catch)
                     afterwards.callback(signal.signal, number, before)
         yield signals
-    if signals.caught not in ([], [signal.SIGINT]):
+    if signals.caught not in ([], [signal.SIGINT]):  # one was held
         raise end(signals.caught[-1])
 
 
@@ -958,7 +976,7 @@ def train_and_report(run, screen, batches, graded):
     plan = [flags[x] for x in ("learning_rate", "lr_schedule", "warmup_steps", "num_steps")]
     rates = islice(plan_rates(*plan), optimizer.steps_done, None)
     start, next_draw, live, state = time.perf_counter(), 0.0, "", None
-    reserve = bytearray(500 * len(optimizer.parameters))  # memory that saving could need
+    reserve = bytearray(2**22 + 500 * len(optimizer.parameters))  # memory that saving could need
     with catching_signals(screen) as signals:
         try:
             for loss in train(run.model, optimizer, batches, rates):
@@ -975,25 +993,23 @@ def train_and_report(run, screen, batches, graded):
                 elif now >= next_draw:
                     screen.show(live, transient=True)
                     next_draw = now + screen.pause
-                if signals.caught:
-                    break
-                if interval and step % interval == 0 and step < num_steps:
+                if interval and step % interval == 0 and step < num_steps and not signals.caught:
                     rate = next(islice(plan_rates(*plan), step - 1, None))  # of this step
                     screen.show(f"{head} lr {rate:#.3g} | {grade(run.model, *graded)}")
                     if path:
                         save(path, run.to_json())
+                if signals.caught:
+                    break
             state = run.state() if path else None  # there may have been no step to take
-        except MemoryError:
-            reserve.clear()
-            raise
         finally:
+            reserve.clear()
             signals.are_held = True  # let nothing disturb the saving
             if state:
                 run.restore(state)  # undoes what was done of the next step
                 save(path, run.to_json())
             if screen.is_live and live:
                 screen.show(live)
-    run.check_finite()  # a model that has diverged must not pass, even if it is not saved
+    run.check_finite()  # it must not pass, even if it is not saved
 
 
 def complete(run, prompt):
@@ -1034,7 +1050,7 @@ def main(*words, **given):
     screen.show(f"num params: {len(run.model.parameters)}")
     with ExitStack() as afterwards:
         if gc.isenabled() and sys.implementation.name == "cpython":  # PyPy needs its collector
-            gc.disable()  # it would look for reference cycles, of which graphs have none
+            gc.disable()  # it would search the graphs for reference cycles, and they have none
             afterwards.callback(gc.enable)
         train_and_report(run, screen, batches, graded)
         if run.losses:

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import io
 import itertools
 import json
@@ -198,12 +199,11 @@ class HeldOut(Folder):
         """Return what training saw, what evaluations saw, and what was printed."""
         trained, evaluated = [], []
         loss, evaluate = microgpt.GPT.loss, microgpt.evaluate
-        check = mock.patch.object(microgpt.Run, "check_finite", lambda run: None)  # takes a loss, too
         spies = {"evaluate": lambda *args: evaluated.append(args[1]) or evaluate(*args)}
         spy = mock.patch.object(
             microgpt.GPT, "loss", lambda model, tokens: trained.append(tokens) or loss(model, tokens)
         )
-        with check, spy, mock.patch.multiple(microgpt, **spies):
+        with spy, mock.patch.multiple(microgpt, **spies):
             out = main("--data", self.names, *SMALL, *flags)
         return trained, evaluated, out
 
@@ -298,14 +298,33 @@ class Crashes(Folder):
 
     def test_a_crash_before_the_file_is_in_its_place_leaves_the_old_one(self):
         self.path.write_text("old")
-        with mock.patch("os.replace", side_effect=OSError("crash")) as replace:
-            with self.assertRaisesRegex(ValueError, "cannot save .*crash"):
+        with mock.patch("os.replace", side_effect=SystemError("crash")) as replace:
+            with self.assertRaisesRegex(SystemError, "crash"):
                 microgpt.save(self.path, "new")
         temporary, place = replace.call_args[0]
         self.assertRegex(temporary.name, r"\Amicrogpt\.\d+\.tmp\Z")
         self.assertEqual((temporary.parent, place), (place.parent, Path(os.path.realpath(self.path))))
-        self.assertEqual(self.path.read_text(), "old")
+        self.assertEqual((self.path.read_text(), temporary.read_text()), ("old", "new"))
+        self.assertEqual(len(os.listdir(self.folder)), 3)
+
+    def test_a_file_that_cannot_be_replaced_is_written_over(self):
+        self.train()
+        old = self.path.stat().st_ino
+        with mock.patch("os.replace", side_effect=OSError(errno.EBUSY, "busy")):
+            out = main("--load", self.path, "--save", self.path, "--data", self.names, "--num_steps", 5)
+        self.assertEqual(len(steps(out)), 3)
+        self.assertEqual(microgpt.load(self.path).optimizer.steps_done, 5)
+        self.assertEqual(self.path.stat().st_ino, old)
         self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
+
+    def test_if_that_fails_too_the_new_one_is_still_there(self):
+        full = OSError(errno.ENOSPC, "full")
+        with mock.patch("os.replace", side_effect=OSError(errno.EBUSY, "busy")):
+            with mock.patch("shutil.copyfile", side_effect=full):
+                with self.assertRaisesRegex(ValueError, r"cannot save .* \(full\)"):
+                    microgpt.save(self.path, "new")
+        (temporary,) = self.folder.glob("microgpt.*.tmp")
+        self.assertEqual(temporary.read_text(), "new")
 
     @unittest.skipUnless(resource, "no limits on the size of a file")
     def test_where_a_file_cannot_grow_the_old_one_is_untouched(self):
@@ -328,13 +347,33 @@ class Crashes(Folder):
         reached = microgpt.load(self.path).optimizer.steps_done
         self.assertIn(len(steps(out)) - reached, (0, 1))
         self.path.unlink()
-        # the last step's own update: infinite, or so large that the next loss would be
-        for rate in (1e300, 1e153):
+        # the last step's own update: infinite, or so large that the next loss could be
+        for rate in (1e300, 1e153, 1e51):
             once = ("--data", self.names, *SMALL, "--learning_rate", rate, "--num_steps", 1)
             for flags in (once, (*once, "--save", self.path)):
                 with self.assertRaisesRegex(FloatingPointError, "try a smaller learning rate$"):
                     main(*flags)
         self.assertEqual(os.listdir(self.folder), ["names"])
+
+
+    def test_what_is_not_too_large_to_be_saved_has_a_finite_loss(self):
+        run = microgpt.Run({**microgpt.DEFAULTS, "n_layer": 3}, ["abc"], random.Random(0))
+        for p in run.model.parameters:
+            p.data = math.copysign(0.99e50, p.data)
+        run.check_finite()
+        tokens = run.rng.choices(range(4), k=17)
+        self.assertTrue(math.isfinite(run.model.loss(tokens).data))
+        written = microgpt.sample(run.model, [3], 16, 1e-300, rng=run.rng)
+        self.assertEqual(len(written), 16)
+        for i, bad in enumerate((1e50, -1e50, math.inf, math.nan)):
+            run.model.parameters[i].data = bad
+            with self.assertRaisesRegex(FloatingPointError, "try a smaller learning rate$"):
+                run.check_finite()
+            run.model.parameters[i].data = 0.0
+        for memory in (run.optimizer.means, run.optimizer.squares):
+            memory[5] = math.inf
+            self.assertRaises(FloatingPointError, run.check_finite)
+            memory[5] = 0.0
 
 
 class NothingLost(Folder):
@@ -409,12 +448,14 @@ class NothingLost(Folder):
     @unittest.skipUnless(resource and sys.implementation.name == "cpython", "needs exact limits")
     @unittest.skipUnless(Path("/proc/self/statm").exists(), "needs to know what it uses")
     def test_a_step_that_takes_too_much_memory(self):
-        self.names.write_text("abcd\n" * 19 + "abcd" * 150)
+        letters = "".join(map(chr, range(192, 252)))  # many, since each is tried before saving
+        rows = [letters[i : i + 6] for i in range(0, 60, 3)]
+        self.names.write_text("\n".join([*rows, letters * 4]), encoding="utf-8")
         code = "import microgpt, os, resource, sys; sys.argv[0] = 'microgpt.py'; "
         code += "pages = int(open('/proc/self/statm').read().split()[0]); "
-        code += "most = pages * os.sysconf('SC_PAGE_SIZE') + 25 * 10**6; "
+        code += "most = pages * os.sysconf('SC_PAGE_SIZE') + 55 * 10**6; "
         code += "resource.setrlimit(resource.RLIMIT_AS, (most, most)); microgpt.command()"
-        flags = ("--data", self.names, "--num_steps", 99, "--block_size", 600, "--n_embd", 4)
+        flags = ("--data", self.names, "--num_steps", 99, "--block_size", 250, "--n_embd", 24)
         flags += ("--val_fraction", 0, "--seed", 3, "--save", self.path)
         process = start("-c", code, *flags)
         out, err = process.communicate()
@@ -541,10 +582,11 @@ class Saving(Folder):
 
     def test_nor_is_a_file_that_holds_something_else(self):
         notes = self.folder / "notes"
-        notes.write_text("mine")
-        error = self.error("--data", self.names, "--save", notes)
-        self.assertIn(" (it holds something other than a checkpoint): try another path", error)
-        self.assertEqual(notes.read_text(), "mine")
+        for text in ("mine", '{"chars":{"a":0}}'):
+            notes.write_text(text)
+            error = self.error("--data", self.names, "--save", notes)
+            self.assertIn(" (it holds something other than a checkpoint): try another path", error)
+            self.assertEqual(notes.read_text(), text)
         notes.write_text("")
         main("--data", self.names, "--save", notes, "--num_steps", 1, "--num_samples", 0, *SMALL)
         main("--data", self.names, "--save", notes, "--num_steps", 2, "--num_samples", 0, *SMALL)

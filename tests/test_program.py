@@ -325,6 +325,12 @@ class Output(unittest.TestCase):
         out = self.small("--num_steps", 0, text="\ufeffanna\r\nbob\r\n")[1]
         self.assertIn("vocab size: 5\n", out)
 
+    def test_what_a_text_makes_of_a_terminal_is_shown_not_done(self):
+        flags = ("--stream", "--num_steps", 0, "--max_new_tokens", 99, "--temperature", 1)
+        out = self.small(*flags, text="a\x1b\x07\x7f\x9b\tb\n" * 9)[1]
+        self.assertEqual(set(out) - set(map(chr, range(32, 127))), set("\n\t"))
+        self.assertIn("\\x1b", out)
+
     def test_emoji_on_an_ascii_terminal(self):
         flags = ("--num_steps", 1, "--temperature", 1, "--prompt", "😀")
         ascii_only = {"PYTHONIOENCODING": "ascii"}
@@ -649,6 +655,7 @@ class CtrlC(unittest.TestCase):
                 return loss(*arguments)
 
             few = {"data": self.names, "num_steps": 9, "n_embd": 4, "n_head": 2, "num_samples": 1}
+            few["eval_interval"] = 3
             with mock.patch.object(microgpt.GPT, "loss", interrupted):
                 with contextlib.redirect_stdout(io.StringIO()) as out:
                     if times == 1:
@@ -657,7 +664,24 @@ class CtrlC(unittest.TestCase):
                         with self.assertRaises(KeyboardInterrupt):
                             microgpt.main(**few)
             self.assertEqual("sample" in out.getvalue(), times == 1)
+            self.assertEqual(out.getvalue().count("val loss"), 2 - times)
             self.assertIs(signal.getsignal(signal.SIGINT), before)
+
+    def test_while_the_losses_are_taken_it_ends_the_training_after_that_step(self):
+        heed_ctrl_c_in(self)
+        evaluate, out = microgpt.evaluate, io.StringIO()
+
+        def interrupted(*arguments):
+            if len(losses(out.getvalue())) == 4:
+                signal.raise_signal(signal.SIGINT)
+                microgpt.evaluate = evaluate
+            return evaluate(*arguments)
+
+        few = {"n_embd": 4, "n_head": 2, "num_steps": 9, "eval_interval": 2, "num_samples": 0}
+        with mock.patch.object(microgpt, "evaluate", interrupted), contextlib.redirect_stdout(out):
+            run = microgpt.main(data=self.names, **few)
+        self.assertEqual(run.optimizer.steps_done, 4)
+        self.assertEqual(len(re.findall("val loss", out.getvalue())), 3)
 
     def test_kill_and_a_terminal_that_is_closed_end_the_program_after_saving(self):
         path = self.names.parent / "model.json"
@@ -880,13 +904,13 @@ class BadArguments(unittest.TestCase):
             words = f"--{name}: a {wanted} is needed, not {text}"
             text = text.strip("'")
             self.assertEqual(self.check(f"--{name}={text}"), words)
-        self.assertEqual(self.check("--foo", 1), "there is no flag --foo: --help lists them")
+        self.assertEqual(self.check("--foo", 1), "there is no flag '--foo': --help lists them")
         words = "--seed -7 would do the same as 7: give that"
         self.assertEqual(self.check("--seed", -7), words)
         self.assertRegex(self.check("--prompt", "-x"), "expected one argument: is --prompt=-x meant")
         self.assertRegex(self.check("--prompt", "a", "--prompt", "-y"), "is --prompt=-y meant")
         self.assertNotIn("meant", self.check("--prompt"))
-        words = "there is no flag --num_step: did you mean --num_steps?"
+        words = "there is no flag '--num_step': did you mean --num_steps?"
         self.assertEqual(self.check("--num_step", 3), words)
         self.assertEqual(self.check("--num_step=3"), words)
         self.assertIn("'three' is not", self.check("three").replace("expected here", ""))
