@@ -999,11 +999,12 @@ def train_and_report(run, screen, batches, graded):
                     if path:
                         save(path, run.to_json())
                 if signals.caught:
+                    signals.are_held = True  # now: one could come just before `finally`
                     break
             state = run.state() if path else None  # there may have been no step to take
         finally:
-            reserve.clear()
             signals.are_held = True  # let nothing disturb the saving
+            reserve.clear()
             if state:
                 run.restore(state)  # undoes what was done of the next step
                 save(path, run.to_json())

@@ -627,11 +627,11 @@ class CtrlC(unittest.TestCase):
         self.names = Path(folder.name) / "names"
         self.names.write_text(FEW)
 
-    def started(self, *flags, **options):
+    def started(self, *flags, until="step    5 ", **options):
         """Start a run of many steps, and return it when it has printed its fifth."""
         flags = ("--data", self.names, "--num_steps", 100_000, *flags)
         process = start(PROGRAM, *flags, **options)
-        while not process.stdout.readline().startswith("step    5 "):
+        while not process.stdout.readline().startswith(until):
             self.assertIsNone(process.poll())
         return process
 
@@ -708,9 +708,10 @@ class CtrlC(unittest.TestCase):
         self.assertEqual(set(lines), {"step"})
 
     def test_the_second_one_ends_the_program_at_once(self):
-        process = self.started("--n_embd", 48, "--n_layer", 2)
+        process = self.started("--batch_size", 200, until="step    1 ")
+        time.sleep(0.1)  # the second step, which takes longer, has begun
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)  # two arrive as one where the process has had no time in between
+        self.assertRegex(process.stdout.readline(), "^stopping after this step ")
         process.send_signal(signal.SIGINT)
         out, err = the_rest(process)
         self.assertEqual((process.returncode, err), (130, ""))
