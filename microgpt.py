@@ -1010,7 +1010,7 @@ def train_and_report(run, screen, batches, graded):
                 save(path, run.to_json())
             if screen.is_live and live:
                 screen.show(live)
-    run.check_finite()  # it must not pass, even if it is not saved
+    run.check_finite()  # a model that has diverged is an error, saved or not
 
 
 def complete(run, prompt):

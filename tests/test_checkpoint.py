@@ -355,7 +355,6 @@ class Crashes(Folder):
                     main(*flags)
         self.assertEqual(os.listdir(self.folder), ["names"])
 
-
     def test_what_is_not_too_large_to_be_saved_has_a_finite_loss(self):
         run = microgpt.Run({**microgpt.DEFAULTS, "n_layer": 3}, ["abc"], random.Random(0))
         for p in run.model.parameters:
@@ -448,7 +447,7 @@ class NothingLost(Folder):
     @unittest.skipUnless(resource and sys.implementation.name == "cpython", "needs exact limits")
     @unittest.skipUnless(Path("/proc/self/statm").exists(), "needs to know what it uses")
     def test_a_step_that_takes_too_much_memory(self):
-        letters = "".join(map(chr, range(192, 252)))  # many, since each is tried before saving
+        letters = "".join(map(chr, range(192, 252)))  # 60, for a model of some size
         rows = [letters[i : i + 6] for i in range(0, 60, 3)]
         self.names.write_text("\n".join([*rows, letters * 4]), encoding="utf-8")
         code = "import microgpt, os, resource, sys; sys.argv[0] = 'microgpt.py'; "

@@ -22,14 +22,13 @@ def first_run(docs, num_steps):
 
 def as_first_run(out, every):
     """Return what first_run prints, from what the program prints of the same training."""
-    losses = [float(loss) for loss in re.findall(r"(?m)^step .* \| loss (\S+)$", out)]
-    lines = []
-    for i in range(every, len(losses) + 1, every):
-        lines.append(f"step {i:4d} | loss {sum(losses[i - every : i]) / every:.4f}")
+    lines, found = [], losses(out)
+    for i in range(every, len(found) + 1, every):
+        lines.append(f"step {i:4d} | loss {sum(found[i - every : i]) / every:.4f}")
     form = r"train loss \S+ \| val loss (\S+) \| bigram table (\S+) \| ln\(27\) (\S+)"
     model, bigrams, guess = re.search(form, out).groups()
     lines.append(f"held-out loss: {model} model, {bigrams} bigrams, {guess} blind guess")
-    return [*lines, " ".join(re.findall(r"(?m)^sample +\d+: (\S*)", out)) + " "]
+    return [*lines, " ".join(samples(out)) + " "]
 
 
 class ReferenceFigures(unittest.TestCase):
