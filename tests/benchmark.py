@@ -232,7 +232,7 @@ def compare_with_pytorch(python, rounds, num_steps):
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme[readme.index("## When you outgrow it") : readme.index("## Recipes")]
+    section = re.search(r"(?ms)^## When you outgrow it$.*?(?=^## )", readme)[0]
     with tempfile.TemporaryDirectory() as folder:
         for name in ("microgpt.py", "names.txt"):
             shutil.copy(ROOT / name, folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTION = README[README.index("## Exercises") : README.index("## When you outgrow it")]
+SECTION = re.search(r"(?ms)^## Exercises$.*?(?=^## )", README)[0]
 ROW = re.compile(r"\| (\w+)(?:: [\w ]+)?(?: `(.+)`)? \| (\S+) \| (\S+) \|")
 
 

@@ -17,6 +17,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRACE = json.loads((ROOT / "tests" / "trace.json").read_text(encoding="utf-8"))["runs"]
 
 
+def section(title):
+    """Return a section of the README: from its heading to the next one of the same level."""
+    level = re.search(rf"(?m)^(#+) {title}$", README)[1]
+    return re.search(rf"(?ms)^{level} {title}$.*?(?=^{level} |\Z)", README)[0]
+
+
 def heed_ctrl_c():
     """Let a child heed SIGINT, even where a shell has the tests run in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -64,8 +70,19 @@ def run(*arguments, **options):
 
 @functools.lru_cache(maxsize=None)
 def start_default_run():
-    """Start the program without flags, once for all tests; it takes long, so start it early."""
-    return start_long_run(PROGRAM)
+    """Start the default run, once for all tests; it takes long, so start it early.
+
+    It also evaluates the model, which changes nothing, and leaves a checkpoint.
+    """
+    return start_long_run(PROGRAM, "--eval_interval", 200, "--save", default_checkpoint())
+
+
+@functools.lru_cache(maxsize=None)
+def default_checkpoint():
+    """Return where the default run leaves its checkpoint, for as long as the tests take."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return Path(folder.name) / "default.json"
 
 
 @functools.lru_cache(maxsize=None)

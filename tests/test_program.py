@@ -22,8 +22,8 @@ from pathlib import Path
 from unittest import mock
 
 import microgpt
-from tests.support import PROGRAM, README, ROOT
-from tests.support import heed_ctrl_c_in, losses, run, samples, start, the_rest
+from tests.support import PROGRAM, ROOT
+from tests.support import heed_ctrl_c_in, losses, run, samples, section, start, the_rest
 
 try:
     import fcntl
@@ -251,7 +251,7 @@ class Streams(unittest.TestCase):
     def test_any_text_will_do(self):
         flags = ("--stream", "--num_steps", 3, "--num_samples", 2, "--prompt", "The ", *SMALL)
         with tempfile.TemporaryDirectory() as folder:
-            path, text = Path(folder) / "text", README[: README.index("## One name")]
+            path, text = Path(folder) / "text", section("The lesson")
             path.write_text(text, encoding="utf-8")
             status, out, err = run("--data", path, *flags)
         self.assertEqual((status, err), (0, ""))
@@ -993,13 +993,14 @@ class BadArguments(unittest.TestCase):
         for group in re.split(r"\n\n(?=[\w ]+:\n)", out)[2:]:
             name = group[: group.index(":")]
             shown += [(name, *found) for found in form.findall(group.replace("\n    ", ""))]
-        section = README[README.index("| group | flag") : README.index("## What is done how")]
         table, name = [], ""
-        row = r"\| (\w*) \| `--(\w+)` \| (.+?) \| (.*?) \|"
-        for group, flag, meaning, default in re.findall(row, section):
+        row = r"(?m)^(?:(\w+)|  --(\w+) +(.+?)(?:  +(\S.*)| *))$"
+        block = re.search(r"(?s)```text\n(.+?)```", section("All flags"))[1]
+        for group, flag, meaning, default in re.findall(row, block):
             name = group or name
-            default = str(ROOT / "names.txt") if flag == "data" else default.strip("`")
-            table.append((name, flag, meaning, default))
+            if flag:
+                default = str(ROOT / "names.txt") if flag == "data" else default
+                table.append((name, flag, meaning, default))
         self.assertEqual(shown, table)
         flags = {flag: default for _, flag, _, default in table}
         self.assertEqual(flags, {name: str(x) for name, x in microgpt.DEFAULTS.items()})

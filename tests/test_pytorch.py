@@ -17,9 +17,9 @@ from unittest import mock
 
 import microgpt
 from tests.exercises import changed
-from tests.support import PROGRAM, README, start
+from tests.support import PROGRAM, section, start
 
-SECTION = README[README.index("## When you outgrow it") : README.index("## Recipes")]
+SECTION = section("When you outgrow it")
 MODEL, TRAINING, WAY_BACK = re.findall(r"```python\n(.+?)```", SECTION, re.S)
 DIFFS = re.findall(r"```diff\n(.+?)```", SECTION, re.S)
 COMMANDS = re.findall(r"^\$ (.+)$", SECTION, re.M)
