@@ -79,16 +79,16 @@ class Pictures(unittest.TestCase):
         for operation, *formulas in rows[:7]:
             for sign, meaning in signs.items():
                 formulas = [formula.replace(sign, meaning) for formula in formulas]
-            numbers = {"a": 1.7, "b": -0.6, "n": 3}
-            values = {name: Value(x) if name != "n" else x for name, x in numbers.items()}
-            got = eval(operation.strip("`"), {}, values)
-            wanted, *slopes = (eval(f, {"math": math, **numbers}) for f in formulas)
-            with self.subTest(operation):
-                self.assertAlmostEqual(got.data, wanted, places=12)
+            for a in (1.7, -1.7) if "relu" in operation else (1.7,):
+                numbers = {"a": a, "b": -0.6, "n": 3}
+                values = {name: Value(x) if name != "n" else x for name, x in numbers.items()}
+                got = eval(operation.strip("`"), {}, values)
+                wanted, slopes = (eval(f, {"math": math, **numbers}) for f in formulas)
                 got.backward()
-                slopes = slopes[0] if isinstance(slopes[0], tuple) else slopes
-                for name, slope in zip("ab", slopes):
-                    self.assertAlmostEqual(values[name].grad, slope, places=12)
+                with self.subTest(operation, a=a):
+                    self.assertAlmostEqual(got.data, wanted, places=12)
+                    for name, slope in zip("ab", slopes if type(slopes) is tuple else [slopes]):
+                        self.assertAlmostEqual(values[name].grad, slope, places=12)
         self.assertEqual(rows[7], ["`dot(a, b)`", "a₁b₁ + … + aₙbₙ", "b₁ … bₙ, a₁ … aₙ"])
         a, b = [Value(2.0), Value(3.0)], [Value(5.0), Value(7.0)]
         (_, to_a), (_, to_b) = microgpt.dot(a, b).sources
@@ -178,7 +178,9 @@ class Pictures(unittest.TestCase):
         ]  # fmt: skip
         shown = re.search(r"(?s) +key +score .*?\n(.+?)```", README)[1]
         self.assertEqual([line.split() for line in shown.splitlines()], rows)
-        self.assertIn(f"with the query {', '.join(f'{q:.2f}' for q in query)}", " ".join(README.split()))
+        numbers = ", ".join(f"{q:.2f}" for q in query)
+        sentence = f"head 1 (of 0 to 3) at the *r* of *maria* finds its weights, with the query {numbers}:"
+        self.assertIn(sentence, " ".join(README.split()))
 
     def test_the_weights_are_those_with_which_attention_mixes(self):
         model, softmax, seen = microgpt.GPT(5, 1, 6, 3, 4, random.Random(0)), microgpt.softmax, []
@@ -277,6 +279,7 @@ class Figures(unittest.TestCase):
         p = (pairs["w", "i"] + 1) / (after_w + 27)
         seen = set(DOCS[:28830])
         twice = sum(doc in seen for doc in DOCS[28830:29030])
+        held_out = len(DOCS[28830:])
         starts = Counter(doc[0] for doc in DOCS)
         shares = [starts[char] / len(DOCS) for char in starts]
         first = sum(-share * math.log(share) for share in shares)
@@ -286,6 +289,7 @@ class Figures(unittest.TestCase):
             f"p = ({pairs['w', 'i']} + 1) / ({after_w} + 27) = {p:.2f}",
             f"{twice} of the 200 held-out names are also among those trained on",
             f"the first letter alone costs {first:.2f}",
+            f"the tail of the shuffled documents ({held_out:,} names)",
         )
 
     def test_what_is_counted_in_the_default_run_and_the_longer_one(self):
