@@ -126,7 +126,13 @@ class Readme(unittest.TestCase):
         failures, _ = doctest.DocTestRunner(verbose=False).run(session)
         self.assertEqual(failures, 0)
 
-    def test_it_has_the_chapters_of_the_program(self):
-        titles = re.findall(r"(?m)^# %% (\d\. [^:\n]+)", PROGRAM.read_text(encoding="utf-8"))
-        shown = re.findall(r"(?m)^(\d\. )\*\*(.+?)\.\*\*", section("The lesson"))
-        self.assertEqual([number + title for number, title in shown], titles)
+    def test_it_has_the_chapters_of_the_program_and_what_they_define(self):
+        source = PROGRAM.read_text(encoding="utf-8")
+        chapters = re.findall(r"(?ms)^# %% (\d\. [^:\n]+)(.*?)(?=^# %% \d|\Z)", source)
+        shown = re.findall(r"(?ms)^(\d\. )\*\*(.+?)\.\*\*(.+?)(?=^\d\. |\n\n)", section("The lesson"))
+        self.assertEqual([number + title for number, title, _ in shown], [x for x, _ in chapters])
+        for (_, _, item), (_, chapter) in zip(shown, chapters):
+            names = re.findall(r"`(\w+)`", item)
+            self.assertGreater(len(names), 0)
+            for name in names:
+                self.assertRegex(chapter, rf"(?m)^(def|class) {name}\b")
