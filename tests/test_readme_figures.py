@@ -94,7 +94,7 @@ class Pictures(unittest.TestCase):
         (_, to_a), (_, to_b) = microgpt.dot(a, b).sources
         self.assertEqual((to_a, to_b), ([5.0, 7.0], [2.0, 3.0]))
         operation = ["`cross_entropy(a, target)`", "-ln(softmax(a)[target])"]
-        self.assertEqual(rows[8], [*operation, "softmax(a), minus 1 at the target"])
+        self.assertEqual(rows[8], [*operation, "softmax(a), less 1 at the target"])
         logits = [0.3, -1.2, 0.8]
         p = [math.exp(x) / sum(map(math.exp, logits)) for x in logits]
         for i in range(3):
@@ -182,7 +182,7 @@ class Pictures(unittest.TestCase):
         shown = re.search(r"(?s) +key +score .*?\n(.+?)```", README)[1]
         self.assertEqual([line.split() for line in shown.splitlines()], rows)
         numbers = ", ".join(f"{q:.2f}" for q in query)
-        self.assertIn(f"head 1 has the query {numbers}, and finds", " ".join(README.split()))
+        self.assertIn(f"Head 1 (of 0 to 3) makes the query {numbers}, and gets these", " ".join(README.split()))
 
     def test_the_weights_are_those_with_which_attention_mixes(self):
         model, softmax, seen = microgpt.GPT(5, 1, 6, 3, 4, random.Random(0)), microgpt.softmax, []
@@ -329,7 +329,7 @@ class Figures(unittest.TestCase):
         examples, model = default_model()
         nodes = len(model.loss(examples[0]).topological_order())
         self.holds(
-            f"{all_lines:,} lines. The lesson has {lines} of them, of which {len(code)} are code. "
-            f"Chapters 6 to 8 have {all_lines - lines}.",
+            f"{all_lines:,} lines: {lines} for chapters 1 to 5, of which {len(code)} are code, "
+            f"and {all_lines - lines} for the rest",
             f"has {nodes:,} nodes",
         )
