@@ -23,9 +23,10 @@ def section(title):
     return re.search(rf"(?ms)^{level} {title}$.*?(?=^{level} |\Z)", README)[0]
 
 
-def heed_ctrl_c():
-    """Let a child heed SIGINT, even where a shell has the tests run in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def heed_signals():
+    """Let a child heed Ctrl-C and a closed terminal, even where the tests run under & or nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def heed_ctrl_c_in(test):
@@ -41,7 +42,7 @@ def start(*arguments, cwd=ROOT, **options):
     environment.pop("PYTHONUNBUFFERED", None)
     environment.update(options.pop("env", {}))
     if os.name != "nt":
-        options.setdefault("preexec_fn", heed_ctrl_c)
+        options.setdefault("preexec_fn", heed_signals)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
@@ -111,7 +112,7 @@ def start_long_run(*arguments):
 
 def step_back():
     """Let a child take what time the tests leave."""
-    heed_ctrl_c()
+    heed_signals()
     os.nice(10)
 
 
