@@ -26,7 +26,7 @@ RNG = random.Random(42)
 RNG.shuffle(DOCS)
 AFTER_SHUFFLE = RNG.getstate()
 PLAY = section("In a notebook, in a browser")
-BROWSER, DRAWING, CALLS = sorted(re.findall(r"(?s)```python\n(.+?)```", PLAY))
+DRAWING, CALLS, BROWSER = re.findall(r"(?s)```python\n(.+?)```", PLAY)
 
 
 def default_model():
