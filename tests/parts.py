@@ -1,0 +1,556 @@
+"""The parts of microgpt.py that rebuild.py can take out: what to write, cases, usual mistakes."""
+
+PARTS = {  # in the order of the file: what the learner is to write
+    "Tokenizer.encode": "BOS, the ids of the characters, BOS; refuse unknown characters",
+    "bigram_loss": "count the pairs in train_examples, then grade those in examples",
+    "Value.__mul__": "the product, as a Value with its inputs and local gradients",
+    "Value.topological_order": "all nodes behind this one that have sources, users first",
+    "Value.backward": "dy/dy is 1; then each node, users first, adds to its inputs' grads",
+    "dot": "a single Value: the sum of the products, with two sources",
+    "linear": "one dot product for each row of the matrix",
+    "rmsnorm": "x divided by the root of its mean square, made 1e-5 larger",
+    "softmax": "exp of each logit, divided by their sum; no exp may overflow",
+    "cross_entropy": "a single Value: log(total) - logit, with its local gradients",
+    "attention": "for each head: scores, weights, and the mean of the values",
+    "GPT.forward": "embed the token and its position, pass the layers, return logits",
+    "GPT.losses": "the cross-entropy of each token's logits and the token after it",
+    "Adam.step": "two running means for each parameter, corrected; then the update",
+    "linear_decay": "num_steps learning rates: the first is peak, the next would be 0",
+    "train": "clear the gradients, forward, backward, check, update, yield the loss",
+    "draw": "a random token, by the softmax of logits / temperature",
+    "sample": "read, draw, repeat, up to stop; past block_size, read anew",
+    "evaluate": "the mean of all single losses in all examples, a plain number",
+}
+
+GRAPHS = """
+    slopes(lambda x: 5 * x, 1)
+    slopes(lambda x: x * x, 3)
+    slopes(lambda x: ((x * 2) * 3) * 4, 1)
+    slopes(lambda x: (a := x * 2) + (a * 3) * 5, 1)
+    slopes(lambda x: ((a := x * 2) * 3) * 5 + a, 1)
+    slopes(lambda x, y: dot([x, y], [x, y]), 2, 3)
+    slopes_of_two_calls(lambda x: x * x * x, 2)
+"""
+CASES = {  # of each part: calls that must give what they give with microgpt.py
+    "Tokenizer.encode": """
+        Tokenizer(["emma", "ava"]).encode("mav")
+        Tokenizer(["emma", "ava"]).encode("")
+        Tokenizer(["emma", "ava"]).encode("eve ")
+    """,
+    "bigram_loss": """
+        bigram_loss([[2, 0, 2]], [[2, 0]], 3)
+        bigram_loss([[2, 0, 1, 2], [2, 1, 2]], [[2, 0, 1, 2], [2, 2]], 3)
+    """,
+    "Value.__mul__": """
+        Value(3.0) * Value(4.0)
+        Value(3.0) * 2
+        slopes(lambda a, b: a * b, 3, 4)
+        slopes(lambda a: a * a, 3)
+    """,
+    "Value.topological_order": GRAPHS + "users_come_first(lambda x: ((a := x * 2) * 3) * 5 + a)",
+    "Value.backward": GRAPHS,
+    "dot": """
+        dot(vector(1, 2), vector(3, 4))
+        dot(vector(1, 2), vector(3, 4), [3.0, 4.0])
+        slopes(lambda a, b, c, d: dot([a, b], [c, d]), 1, 2, 3, 4)
+        slopes(lambda a, b: dot([a, b], [a, b]), 3, 4)
+        dot(vector(1), vector(1, 2))
+    """,
+    "linear": """
+        linear(vector(5, 6), [vector(1, 2), vector(3, 4)])
+        slopes(lambda a, b, c, d: linear([a, b], [[c, d], [a, d]])[1], 1, 2, 3, 4)
+    """,
+    "rmsnorm": """
+        rmsnorm(vector(3, 4))
+        rmsnorm(vector(0.001, 0.002))
+        rmsnorm(vector(0, 0))
+        slopes(lambda a, b: rmsnorm([a, b])[0], 3, 4)
+    """,
+    "softmax": """
+        softmax(vector(2, 1, 0))
+        softmax(vector(1000, 0))
+        softmax(vector(-1000, -1001))
+        slopes(lambda a, b: softmax([a, b])[0], 1, 0)
+    """,
+    "cross_entropy": """
+        cross_entropy(vector(2, 1, 0), 1)
+        cross_entropy(vector(1000, 0), 1)
+        cross_entropy(vector(-1000, -1001), 0)
+        slopes(lambda a, b, c: cross_entropy([a, b, c], 1), 2, 1, 0)
+    """,
+    "attention": """
+        attention(vector(1, 2), [vector(1, 0), vector(0, 1)], [vector(1, 2), vector(3, 4)], 1)
+        attention(vector(1, 2), [vector(1, 0), vector(0, 1)], [vector(1, 2), vector(3, 4)], 2)
+        slopes(lambda a, b, c: attention([a, b], [[b, c], [c, a]], [[c, c], [a, b]], 1)[0], 1, 2, 3)
+    """,
+    "GPT.forward": """
+        logits(model(), [4, 0, 1])
+        logits(model(n_layer=2), [4, 0, 1])
+        logits(model(block_size=2), [4, 0, 1])
+        slopes_of_parameters(model(n_layer=2), [4, 0, 1, 4])
+    """,
+    "GPT.losses": """
+        model().losses([4, 0, 1, 4])
+        model(block_size=2).losses([4, 0, 1, 4])
+    """,
+    "Adam.step": """
+        after_steps(Adam, learning_rates=[0.1], gradients=[2.0])
+        after_steps(Adam, learning_rates=[0.1, 0.1, 0.05], gradients=[2.0, 2.0, -3.0])
+        after_steps(Adam, learning_rates=[0.1, 0.1], gradients=[1e-8, 0.0])
+    """,
+    "linear_decay": """
+        list(linear_decay(0.01, 4))
+        list(linear_decay(1.0, 0))
+    """,
+    "train": """
+        losses_of(train, model(), [[4, 0, 1, 4]])
+        losses_of(train, model(), [[4, 0, 1, 4], [4, 2, 4]])
+        steps_done_after_the_first_loss_of(train, model())
+        losses_of(train, model(size=math.nan), [[4, 0, 1, 4]])
+    """,
+    "draw": """
+        draw(vector(0, 5, 1), temperature=0)
+        shares(draw, vector(0, 1, 2), temperature=1.0)
+        shares(draw, vector(0, 1, 2), temperature=0.5)
+        shares(draw, vector(0, 1, 1, 2), temperature=1.0, top_k=1)
+        shares(draw, vector(0, 1, 1, 2), temperature=1.0, top_k=2)
+        shares(draw, vector(0, 1000), temperature=1.0)
+        same_twice(draw, vector(0, 0, 0))
+    """,
+    "sample": """
+        sample(model(size=20), [4], 3, temperature=0)
+        sample(model(size=20), [4, 1], 2, temperature=0)
+        sample(model(size=20), [4], 9, temperature=0)
+        sample(model(size=20), [4, 0, 1, 2, 3, 0], 3, temperature=0)
+        sample(model(size=20), [4], 4, temperature=0, stop=1)
+        same_twice(sample, model(), [4], 3)
+    """,
+    "evaluate": """
+        format(evaluate(model(size=20), [[4, 0, 1, 2, 4], [4, 4]]), ".6f")
+    """,
+}
+
+MISTAKES = {  # in each part: words of the program, what a mistake makes of them, the hint
+    "Tokenizer.encode": [
+        (
+            "for char in doc] + [self.bos]",
+            "for char in doc]",
+            "BOS is missing at the end: it marks where a document ends, too",
+        ),
+        (
+            "return [self.bos] + [self.ids",
+            "return [self.ids",
+            "BOS is missing at the start: the first character is predicted from it",
+        ),
+    ],
+    "bigram_loss": [
+        (
+            "(bigrams[token, target] + 1)",
+            "bigrams[token, target]",
+            "a pair that was never seen must count once, too",
+        ),
+        (
+            "(firsts[token] + vocab_size)",
+            "firsts[token]",
+            "if each of vocab_size pairs counts once more, their total grows by vocab_size",
+        ),
+        (
+            "for token in tokens[:-1]",
+            "for token in tokens",
+            "the last token of an example begins no pair",
+        ),
+    ],
+    "Value.__mul__": [
+        (
+            "(other.data, self.data)",
+            "(self.data, other.data)",
+            "the local gradients are the other way round: for c = a * b, dc/da is b",
+        ),
+        (
+            """
+        other = other if isinstance(other, Value) else Value(other)
+        return Value(self.data * other.data""",
+            """
+        return Value(self.data * other.data""",
+            "a plain number is no Value yet: it has no .data",
+        ),
+    ],
+    "Value.backward": [
+        (
+            "x.grad += local_grad * grad",
+            "x.grad = local_grad * grad",
+            "a number that is used twice has two paths: add to its grad (+=) instead of setting it",
+        ),
+        (
+            "x.grad += local_grad * grad",
+            "x.grad += local_grad",
+            "the chain rule multiplies: the local gradient times the node's own grad",
+        ),
+        ("self.grad += 1.0", "pass", "the start is missing: self.grad must be 1, for dy/dy"),
+        (
+            "node.grad = 0.0",
+            "pass",
+            "nodes that were computed must start each backward() with a grad of 0, or passes mix",
+        ),
+        (
+            """                node.grad = 0.0
+        self.grad += 1.0""",
+            """                pass
+        self.grad = 1.0""",
+            "nodes that were computed must start each backward() with a grad of 0, or passes mix",
+        ),
+        (
+            "sorted(nodes, reverse=True)",
+            "sorted(nodes)",
+            "the order is wrong: from y back to the leaves means that y comes first",
+        ),
+        (
+            "return [nodes[serial] for serial in sorted(nodes, reverse=True)]",
+            "return list(nodes.values())",
+            "the order is wrong: a node passed its grad on before all its users had added to it",
+        ),
+        (
+            "return [nodes[serial] for serial in sorted(nodes, reverse=True)]",
+            """
+        order = []
+        def visit(node):
+            if node.sources and node not in order:
+                order.append(node)
+                for inputs, _ in node.sources:
+                    for x in inputs:
+                        visit(x)
+        visit(self)
+        return order""",
+            "the order is wrong: a node passed its grad on before all its users had added to it",
+        ),
+        (
+            "return [nodes[serial] for serial in sorted(nodes, reverse=True)]",
+            """
+        order, stack = [], [self]
+        while stack:
+            node = stack.pop()
+            if node.sources and node not in order:
+                order.append(node)
+                for inputs, _ in node.sources:
+                    stack.extend(inputs)
+        return order""",
+            "the order is wrong: a node passed its grad on before all its users had added to it",
+        ),
+        (
+            """        nodes = self.topological_order()
+""",
+            """
+        def visit(node):
+            for inputs, local_grads in node.sources:
+                for x, local_grad in zip(inputs, local_grads):
+                    x.grad += local_grad * node.grad
+                    visit(x)
+        self.grad += 1.0
+        visit(self)
+        return
+        nodes = []
+""",
+            "a node passed on what it had passed on before: wait until its grad is complete",
+        ),
+    ],
+    "dot": [
+        (
+            "(a, b_data), (b, a_data)",
+            "(a, b_data)",
+            "no gradient gets to b: a dot product has a source for a and one for b",
+        ),
+        (
+            "(a, b_data), (b, a_data)",
+            "(a, a_data), (b, b_data)",
+            "the local gradients are the other way round: for a they are the numbers in b",
+        ),
+        (
+            "if len(a) != len(b):",
+            "if False:",
+            "vectors of different lengths must be refused: zip and map would drop the rest",
+        ),
+    ],
+    "linear": [
+        (
+            "for row in weight]",
+            "for row in zip(*weight)]",
+            "these are the columns of the matrix: a linear layer takes its rows",
+        ),
+    ],
+    "rmsnorm": [
+        (
+            "dot(x, x) / len(x) + 1e-5",
+            "dot(x, x) + 1e-5",
+            "this is the sum of the squares: divide by len(x) to get their mean",
+        ),
+        (
+            "dot(x, x) / len(x) + 1e-5",
+            "dot(x, x) / len(x)",
+            "the 1e-5 is missing: without it, a vector of zeros is divided by 0",
+        ),
+        (
+            "1e-5) ** -0.5",
+            "1e-5) ** -1",
+            "the root is missing: x is to be divided by the root of the mean square",
+        ),
+        (
+            "+ 1e-5) ** -0.5",
+            "+ 1e-5).data ** -0.5",
+            "the scale depends on x, too: as a plain number it passes on no gradient",
+        ),
+    ],
+    "softmax": [
+        (
+            "(logit - largest).exp()",
+            "logit.exp()",
+            "subtract the largest logit before exp, or large logits overflow",
+        ),
+        ("[e / total for e in exps]", "exps", "the division by the sum is missing"),
+        (
+            "[e / total for e in exps]",
+            "[e / total.data for e in exps]",
+            "the sum depends on the logits, too: as a plain number it passes on no gradient",
+        ),
+    ],
+    "cross_entropy": [
+        (
+            "largest = max(logit.data for logit in logits)",
+            "largest = 0.0",
+            "subtract the largest logit before exp, or large logits overflow",
+        ),
+        (
+            "loss = math.log(total) + largest - logits[target].data",
+            "loss = -math.log(math.exp(logits[target].data - largest) / total)",
+            "a tiny probability rounds to 0, and log(0) fails: use log(total) - logit",
+        ),
+        (
+            "local_grads[target] -= 1.0",
+            "pass",
+            "the target's local gradient is its probability - 1",
+        ),
+    ],
+    "attention": [
+        ("* head_dim**-0.5", "", "the scores are too large: divide them by sqrt(head_dim)"),
+        (
+            "head_dim**-0.5",
+            "head_dim**-1",
+            "the scores are divided by head_dim: divide by its square root",
+        ),
+        (
+            "head_dim**-0.5",
+            "len(query)**-0.5",
+            "the scores are divided by sqrt(n_embd): divide by sqrt(head_dim)",
+        ),
+        (
+            "dot(query[head], key[head])",
+            "dot(query, key)",
+            "each head compares only its own part of query and key",
+        ),
+        (
+            "head_dim = len(query) // n_head",
+            "head_dim, keys, values = len(query) // n_head, keys[-1:], values[-1:]",
+            "only the last key and value are used: attention mixes those of all tokens so far",
+        ),
+        (
+            "head_dim = len(query) // n_head",
+            "head_dim, keys, values = len(query) // n_head, keys[:-1], values[:-1]",
+            "the token itself is left out: it is the last one in keys and values",
+        ),
+    ],
+    "GPT.forward": [
+        (
+            "attention(query, keys, values, self.n_head)",
+            "attention(query, keys[-1:], values[-1:], self.n_head)",
+            "attention sees only the newest key and value: give it all that are in the cache",
+        ),
+        (
+            "for i, (keys, values) in enumerate(cache):",
+            "for i, (keys, values) in enumerate(self.new_cache()):",
+            "keys and values have no past: append them to the lists in the cache",
+        ),
+        (
+            '[t + p for t, p in zip(w["wte"][token], w["wpe"][position])]',
+            'list(w["wte"][token])',
+            "the position's embedding, a row of wpe, is not added",
+        ),
+        ("x = rmsnorm(x)  #", "#", "the rmsnorm right after the embeddings is missing"),
+        (
+            """h = rmsnorm(x)
+            query""",
+            """h = x
+            query""",
+            "the rmsnorm before attention is missing",
+        ),
+        ("linear(rmsnorm(x), w", "linear(x, w", "the rmsnorm before the MLP is missing"),
+        (
+            "h = [hi.relu() for hi in h]",
+            "",
+            "the ReLU between the two matrices of the MLP is missing",
+        ),
+        (
+            """
+            x = [a + b for a, b in zip(x, h)]
+            h = linear(rmsnorm""",
+            """
+            x = h
+            h = linear(rmsnorm""",
+            "attention's update must be added to x, and not replace it",
+        ),
+        (
+            """mlp_fc2"])
+            x = [a + b for a, b in zip(x, h)]""",
+            """mlp_fc2"])
+            x = h""",
+            "the MLP's update must be added to x, and not replace it",
+        ),
+    ],
+    "GPT.losses": [
+        (
+            "zip(tokens, tokens[1:])",
+            "zip(tokens, tokens)",
+            "the targets are not shifted: a token's target is the token after it",
+        ),
+        (
+            "zip(tokens, tokens[1:])",
+            "zip(tokens[:-1], tokens[:-1])",
+            "the targets are not shifted: a token's target is the token after it",
+        ),
+        (
+            "pairs = pairs[: self.block_size]",
+            "",
+            "only the first block_size predictions fit into the context",
+        ),
+        (
+            "self.forward(token, cache)",
+            "self.forward(token, self.new_cache())",
+            "each token got an empty cache: all tokens of an example share one",
+        ),
+    ],
+    "Adam.step": [
+        (
+            "= 1 - beta1**self.steps_done, 1 - beta2**self.steps_done",
+            "= 1, 1",
+            "the bias correction is missing: divide by 1 - beta1**steps and 1 - beta2**steps",
+        ),
+        (
+            "self.steps_done += 1",
+            "pass",
+            "steps_done is not counted, and so the corrections are 1 - beta**0 = 0",
+        ),
+        (
+            "math.sqrt(square / correction2)",
+            "square / correction2",
+            "the square root is missing: mean / sqrt(square)",
+        ),
+        (
+            """self.steps_done += 1
+""",
+            """self.steps_done += 1
+        for p in self.parameters:
+            p.data -= learning_rate * p.grad
+        return
+""",
+            "this is plain gradient descent: Adam divides a running mean by the root of another",
+        ),
+        (
+            "p.data -= learning_rate",
+            "p.data += learning_rate",
+            "this climbs: an update goes against the gradient, with a minus",
+        ),
+    ],
+    "linear_decay": [
+        (
+            "1 - step / num_steps",
+            "1 - (step + 1) / num_steps",
+            "the first step has the full learning rate: count steps from 0",
+        ),
+    ],
+    "train": [
+        (
+            "            p.grad = 0.0",
+            "            pass",
+            "the gradients are not cleared: those of all steps so far add up",
+        ),
+        (
+            """        for tokens in batch:
+""",
+            """        for tokens in batch:
+            for p in model.parameters:
+                p.grad = 0.0
+""",
+            "the gradients are cleared for each example: clear them once per batch",
+        ),
+        (
+            "model.loss(tokens) / len(batch)",
+            "model.loss(tokens)",
+            "this is the sum over a batch: divide each example's loss by len(batch)",
+        ),
+        (
+            "if not math.isfinite(batch_loss):",
+            "if False:",
+            "a loss that is inf or nan must end the training, with a FloatingPointError",
+        ),
+    ],
+    "draw": [
+        (
+            "math.exp((x - largest) / temperature)",
+            "math.exp(x - largest)",
+            "the temperature is not used: divide the logits by it",
+        ),
+        (
+            "(x - largest) / temperature",
+            "(x - largest) * temperature",
+            "this multiplies by the temperature: divide the logits by it",
+        ),
+        (
+            "least = sorted(logits)[-top_k]",
+            "pass",
+            "top_k is not used: all but the k likeliest tokens, and ties, must have no chance",
+        ),
+        (
+            "math.exp((x - largest) / temperature)",
+            "math.exp(x / temperature)",
+            "subtract the largest logit before exp, or large logits overflow",
+        ),
+        (
+            "rng.choices",
+            "random.SystemRandom().choices",
+            "the randomness must come from rng, or no run can be repeated",
+        ),
+    ],
+    "sample": [
+        (
+            """if token == stop:
+            break
+        tokens.append(token)""",
+            """tokens.append(token)
+        if token == stop:
+            break""",
+            "stop itself is not part of what is returned",
+        ),
+        ("if token == stop:", "if False:", "it should end when stop is drawn"),
+        (
+            "return tokens[start:]",
+            "return tokens",
+            "the given tokens are not part of what is returned: only the new ones",
+        ),
+        (
+            "if len(tokens) > model.block_size:",
+            "if False:",
+            "past block_size tokens, it must read the latest ones anew, into an empty cache",
+        ),
+        (
+            "logits = model.forward(token, cache)",
+            "logits = model.forward(token, model.new_cache())",
+            "the model forgets what it has read: all tokens share one cache",
+        ),
+    ],
+    "evaluate": [
+        (
+            "[loss.data for tokens in examples for loss in model.losses(tokens)]",
+            "[model.loss(tokens).data for tokens in examples]",
+            "this is a mean of means: take the mean over all predictions of all examples",
+        ),
+    ],
+}
+MISTAKES["Value.topological_order"] = MISTAKES["Value.backward"]  # it can also be made there

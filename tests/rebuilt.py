@@ -1,0 +1,333 @@
+"""The parts of microgpt.py in another author's words, and usual mistakes made in them on purpose.
+
+What rebuild.py says of them is what test_rebuild.py checks.
+"""
+
+BODIES = {
+    "Tokenizer.encode": """
+        tokens = [self.bos]
+        for char in doc:
+            if char not in self.ids:
+                raise ValueError(f"no id for {char!r}")
+            tokens.append(self.ids[char])
+        tokens.append(self.bos)
+        return tokens
+    """,
+    "bigram_loss": """
+        table = [[1] * vocab_size for _ in range(vocab_size)]
+        for tokens in train_examples:
+            for i in range(len(tokens) - 1):
+                table[tokens[i]][tokens[i + 1]] += 1
+        total, n = 0.0, 0
+        for tokens in examples:
+            for i in range(len(tokens) - 1):
+                row = table[tokens[i]]
+                total -= math.log(row[tokens[i + 1]] / sum(row))
+                n += 1
+        return total / n
+    """,
+    "Value.__mul__": """
+        if isinstance(other, (int, float)):
+            return Value(self.data * other, ((self,), (other,)))
+        product = self.data * other.data
+        return Value(product, ((self,), (other.data,)), ((other,), (self.data,)))
+    """,
+    "Value.topological_order": """
+        finished, seen = [], set()
+
+        def visit(node):
+            seen.add(node)
+            for inputs, _ in node.sources:
+                for x in inputs:
+                    if x.sources and x not in seen:
+                        visit(x)
+            finished.append(node)
+
+        visit(self)
+        finished.reverse()
+        return finished
+    """,
+    "Value.backward": """
+        order, seen = [], set()
+
+        def visit(node):
+            if node not in seen:
+                seen.add(node)
+                for inputs, _ in node.sources:
+                    for x in inputs:
+                        visit(x)
+                order.append(node)
+
+        visit(self)
+        for node in order:
+            if node.sources:
+                node.grad = 0.0
+        self.grad = 1.0
+        for node in reversed(order):
+            for inputs, local_grads in node.sources:
+                for i in range(len(inputs)):
+                    inputs[i].grad += node.grad * local_grads[i]
+    """,
+    "dot": """
+        xs, ys = list(a), list(b)
+        if len(xs) != len(ys):
+            raise ValueError("lengths differ")
+        total, d_xs, d_ys = 0.0, [], []
+        for x, y in zip(xs, ys):
+            total += x.data * y.data
+            d_xs.append(y.data)
+            d_ys.append(x.data)
+        return Value(total, (xs, d_xs), (ys, d_ys))
+    """,
+    "linear": """
+        y = []
+        for row in weight:
+            y.append(dot(row, x))
+        return y
+    """,
+    "rmsnorm": """
+        mean_square = sum(xi * xi for xi in x) / len(x)
+        root = (mean_square + 1e-5) ** 0.5
+        return [xi / root for xi in x]
+    """,
+    "softmax": """
+        top = max(x.data for x in logits)
+        powers = []
+        for x in logits:
+            powers.append((x - top).exp())
+        return [power * sum(powers) ** -1 for power in powers]
+    """,
+    "cross_entropy": """
+        top = max(x.data for x in logits)
+        total = sum((x - top).exp() for x in logits)
+        return total.log() - (logits[target] - top)
+    """,
+    "attention": """
+        n = len(query) // n_head
+        result = []
+        for h in range(n_head):
+            a, b = h * n, h * n + n
+            scores = [dot(query[a:b], key[a:b]) / math.sqrt(n) for key in keys]
+            weights = softmax(scores)
+            for i in range(a, b):
+                result.append(sum(w * value[i] for w, value in zip(weights, values)))
+        return result
+    """,
+    "GPT.forward": """
+        t = len(cache[-1][0])
+        if t >= self.block_size:
+            raise ValueError("no room is left")
+        weights = self.state_dict
+        x = []
+        for i in range(len(weights["wte"][token])):
+            x.append(weights["wte"][token][i] + weights["wpe"][t][i])
+        x = rmsnorm(x)
+        for layer in range(self.n_layer):
+            name, (past_keys, past_values) = f"layer{layer}.", cache[layer]
+            y = rmsnorm(x)
+            q, k, v = (linear(y, weights[name + part]) for part in ("attn_wq", "attn_wk", "attn_wv"))
+            past_keys += [k]
+            past_values += [v]
+            y = attention(q, past_keys, past_values, self.n_head)
+            y = linear(y, weights[name + "attn_wo"])
+            x = [old + new for old, new in zip(x, y)]
+            y = rmsnorm(x)
+            y = linear(y, weights[name + "mlp_fc1"])
+            y = [z.relu() for z in y]
+            y = linear(y, weights[name + "mlp_fc2"])
+            x = [old + new for old, new in zip(x, y)]
+        return linear(x, weights["lm_head"])
+    """,
+    "GPT.losses": """
+        cache = self.new_cache()
+        found = []
+        for i in range(min(len(tokens) - 1, self.block_size)):
+            logits = self.forward(tokens[i], cache)
+            found.append(cross_entropy(logits, tokens[i + 1]))
+        return found
+    """,
+    "Adam.step": """
+        self.steps_done += 1
+        t = self.steps_done
+        for i in range(len(self.parameters)):
+            g = self.parameters[i].grad
+            self.means[i] += (1 - self.beta1) * (g - self.means[i])
+            self.squares[i] += (1 - self.beta2) * (g**2 - self.squares[i])
+            m = self.means[i] / (1 - self.beta1**t)
+            v = self.squares[i] / (1 - self.beta2**t)
+            self.parameters[i].data -= learning_rate * m / (v**0.5 + self.epsilon)
+    """,
+    "linear_decay": """
+        return [peak * (num_steps - step) / num_steps for step in range(num_steps)]
+    """,
+    "train": """
+        batches = iter(batches)
+        for rate in learning_rates:
+            batch = next(batches)
+            for p in model.parameters:
+                p.grad = 0
+            mean = 0.0
+            for example in batch:
+                loss = model.loss(example) * (1 / len(batch))
+                loss.backward()
+                mean += loss.data
+            if math.isnan(mean) or math.isinf(mean):
+                raise FloatingPointError("it has diverged")
+            optimizer.step(rate)
+            yield mean
+    """,
+    "draw": """
+        scores = [x.data for x in logits]
+        best = max(scores)
+        if temperature == 0:
+            return scores.index(best)
+        chances = [math.exp((score - best) / temperature) for score in scores]
+        if top_k:
+            least = sorted(scores, reverse=True)[:top_k][-1]
+            chances = [c if score >= least else 0.0 for c, score in zip(chances, scores)]
+        mark = rng.random() * sum(chances)
+        for token, chance in enumerate(chances):
+            mark -= chance
+            if mark < 0:
+                return token
+        return scores.index(best)
+    """,
+    "sample": """
+        context = list(tokens)
+        new, cache = [], model.new_cache()
+        context = context[-model.block_size:]
+        for token in context:
+            logits = model.forward(token, cache)
+        while len(new) < max_new_tokens:
+            token = draw(logits, temperature, top_k, rng)
+            if token == stop:
+                break
+            new.append(token)
+            context.append(token)
+            if len(context) > model.block_size:
+                context.pop(0)
+                cache = model.new_cache()
+                for earlier in context:
+                    logits = model.forward(earlier, cache)
+            else:
+                logits = model.forward(token, cache)
+        return new
+    """,
+    "evaluate": """
+        total, n = 0.0, 0
+        for tokens in examples:
+            for loss in model.losses(tokens):
+                total += loss.data
+                n += 1
+        return total / n
+    """,
+}
+
+MISTAKES = (  # part, what it says above, what a learner might write instead, part of the hint
+    ("Tokenizer.encode", "        tokens.append(self.bos)\n", "", "BOS is missing at the end"),
+    ("Tokenizer.encode", "tokens = [self.bos]", "tokens = []", "BOS is missing at the start"),
+    ("bigram_loss", "[1] * vocab_size", "[0] * vocab_size", ""),  # two mistakes in one
+    ("bigram_loss", "sum(row)", "(sum(row) - vocab_size)", "grows by vocab_size"),
+    ("Value.__mul__", "((self,), (other.data,)), ((other,), (self.data,))",
+     "((self,), (self.data,)), ((other,), (other.data,))", "other way round"),
+    ("Value.__mul__", "        if isinstance(other, (int, float)):\n"
+     "            return Value(self.data * other, ((self,), (other,)))\n", "", "no Value yet"),
+    ("Value.topological_order", "        finished.reverse()\n", "", "y comes first"),
+    ("Value.topological_order", """            seen.add(node)
+            for inputs, _ in node.sources:
+                for x in inputs:
+                    if x.sources and x not in seen:
+                        visit(x)
+            finished.append(node)
+
+        visit(self)
+        finished.reverse()
+""", """            seen.add(node)
+            finished.append(node)
+            for inputs, _ in node.sources:
+                for x in inputs:
+                    if x.sources and x not in seen:
+                        visit(x)
+
+        visit(self)
+""", "all its users"),
+    ("Value.backward", "grad += node.grad", "grad = node.grad", "two paths"),
+    ("Value.backward", "reversed(order)", "order", "y comes first"),
+    ("Value.backward", "node.grad * local_grads[i]", "local_grads[i]", "multiplies"),
+    ("Value.backward", "self.grad = 1.0", "pass", "self.grad must be 1"),
+    ("Value.backward", "                node.grad = 0.0", "                pass", "passes mix"),
+    ("dot", ", (ys, d_ys)", "", "no gradient gets to b"),
+    ("dot", "d_xs.append(y.data)", "d_ys.append(y.data)", ""),
+    ("dot", "(xs, d_xs), (ys, d_ys)", "(xs, d_ys), (ys, d_xs)", "other way round"),
+    ("dot", "len(xs) != len(ys)", "not xs", "must be refused"),
+    ("linear", "for row in weight:", "for row in zip(*weight):", "columns"),
+    ("rmsnorm", " / len(x)", "", "sum of the squares"),
+    ("rmsnorm", " + 1e-5", "", "1e-5 is missing"),
+    ("rmsnorm", " ** 0.5", "", "root is missing"),
+    ("rmsnorm", "xi / root", "xi / root.data", "no gradient"),
+    ("softmax", "(x - top).exp()", "x.exp()", "overflow"),
+    ("softmax", "power * sum(powers) ** -1", "power", "division by the sum"),
+    ("softmax", "sum(powers) ** -1", "sum(p.data for p in powers) ** -1", "no gradient"),
+    ("cross_entropy", "top = max(x.data for x in logits)", "top = 0", "overflow"),
+    ("cross_entropy", "return total.log() - (logits[target] - top)",
+     "return -((logits[target] - top).exp() / total).log()", "log(0) fails"),
+    ("cross_entropy", "(logits[target] - top)", "(logits[target].data - top)", "probability - 1"),
+    ("attention", " / math.sqrt(n)", "", "divide them by sqrt(head_dim)"),
+    ("attention", "math.sqrt(n)", "n", "divide by its square root"),
+    ("attention", "math.sqrt(n)", "math.sqrt(len(query))", "sqrt(n_embd)"),
+    ("attention", "query[a:b], key[a:b]", "query, key", "its own part"),
+    ("attention", "        n = len(query)", "        keys, values = keys[-1:], values[-1:]\n"
+     "        n = len(query)", "only the last key"),
+    ("GPT.forward", "past_keys, past_values, self", "[k], [v], self", "newest key"),
+    ("GPT.forward", "past_keys += [k]\n            past_values += [v]",
+     "past_keys = past_keys + [k]\n            past_values = past_values + [v]", "no past"),
+    ("GPT.forward", ' + weights["wpe"][t][i]', "", "row of wpe"),
+    ("GPT.forward", "x = rmsnorm(x)\n        for", "for", "right after the embeddings"),
+    ("GPT.forward", "y = rmsnorm(x)\n            q", "y = x\n            q", "before attention"),
+    ("GPT.forward", 'rmsnorm(x)\n            y = linear(y, weights[name + "mlp_fc1',
+     'x\n            y = linear(y, weights[name + "mlp_fc1', "before the MLP"),
+    ("GPT.forward", "z.relu()", "z", "ReLU"),
+    ("GPT.forward", "x = [old + new for old, new in zip(x, y)]\n            y =",
+     "x = y\n            y =", "attention's update"),
+    ("GPT.forward", "x = [old + new for old, new in zip(x, y)]\n        return",
+     "x = y\n        return", "MLP's update"),
+    ("GPT.losses", "tokens[i + 1]))", "tokens[i]))", "not shifted"),
+    ("GPT.losses", "min(len(tokens) - 1, self.block_size)", "len(tokens) - 1", "block_size"),
+    ("GPT.losses", "tokens[i], cache", "tokens[i], self.new_cache()", "empty cache"),
+    ("Adam.step", """ / (1 - self.beta1**t)
+            v = self.squares[i] / (1 - self.beta2**t)""", """
+            v = self.squares[i]""", "bias correction"),
+    ("Adam.step", " / (1 - self.beta1**t)", "", ""),  # half of it: nothing that it knows
+    ("Adam.step", "        self.steps_done += 1\n", "", "not counted"),
+    ("Adam.step", "v**0.5", "v", "square root"),
+    ("Adam.step", "learning_rate * m / (v**0.5 + self.epsilon)", "learning_rate * g", "plain"),
+    ("Adam.step", "data -=", "data +=", "climbs"),
+    ("linear_decay", "num_steps - step)", "num_steps - step - 1)", "from 0"),
+    ("train", "                p.grad = 0\n", "                pass\n", "not cleared"),
+    ("train", "            for example in batch:\n", "            for example in batch:\n"
+     "                for p in model.parameters:\n                    p.grad = 0\n", "once per batch"),
+    ("train", " * (1 / len(batch))", "", "len(batch)"),
+    ("train", "if math.isnan(mean) or math.isinf(mean)", "if False", "FloatingPointError"),
+    ("draw", " / temperature", "", "not used"),
+    ("draw", " / temperature", " * temperature", "multiplies"),
+    ("draw", "if top_k:", "if False:", "top_k is not used"),
+    ("draw", "score - best", "score", "overflow"),
+    ("draw", "rng.random()", "random.random()", "from rng"),
+    ("sample", "            if token == stop:\n                break\n            new.append(token)\n",
+     "            new.append(token)\n            if token == stop:\n                break\n",
+     "not part of"),
+    ("sample", "if token == stop", "if False", "when stop is drawn"),
+    ("sample", "forward(token, cache)\n        return new",
+     "forward(token, cache)\n        return [*tokens, *new]", "only the new ones"),
+    ("sample", "if len(context) > model.block_size", "if False", "into an empty cache"),
+    ("sample", "logits = model.forward(token, cache)\n        return",
+     "logits = model.forward(token, model.new_cache())\n        return", ""),
+    ("evaluate", """        total, n = 0.0, 0
+        for tokens in examples:
+            for loss in model.losses(tokens):
+                total += loss.data
+                n += 1
+        return total / n
+""", """        return sum(model.loss(tokens).data for tokens in examples) / len(examples)
+""", "mean of means"),
+)  # fmt: skip
