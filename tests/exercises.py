@@ -1,22 +1,26 @@
 """Are the figures of the README's exercises true? Run `python tests/exercises.py`: some minutes.
 
-It makes the changes that the README shows, runs the programs that come of it, and compares their
-losses with the README's table. With --quick it is only the loss of step 20 of 20, in seconds.
+It makes the changes that the README shows, runs the commands of the answers' tables, and compares
+the losses. With --quick it is only the loss of step 20 of 20, in seconds. With --only N it is one
+exercise.
 """
 
 import argparse
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = re.search(r"(?ms)^## Exercises$.*?(?=^## )", README)[0]
-ROW = re.compile(r"\| (\w+)(?:: [\w ]+)?(?: `(.+)`)? \| (\S+) \| (\S+) \|")
+Row = namedtuple("Row", "number command label few train val")  # few: the loss of step 20 of 20
 
 
 def changed(source, diff):
@@ -30,43 +34,54 @@ def changed(source, diff):
     return source.replace(old, new)
 
 
-def changes():
-    """Return the diffs of the exercises, by the name that stands before them."""
-    found, form = {}, r"<summary>changes? (.+?)</summary>(.+?)</details>"
-    for names, body in re.findall(form, SECTION, re.S):
-        diffs = re.findall(r"```diff\n(.+?)```", body, re.S)
-        names = names.split(", ")
-        for i, name in enumerate(names):
-            found[name] = diffs if len(names) == 1 else diffs[i : i + 1]
-    return found
+def texts():
+    """Return the texts of the exercises, by their numbers."""
+    parts = re.split(r"(?m)^\*\*(\d+)\. (?=[^*]+\*\* )", SECTION)
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+def changes(number, label=""):
+    """Return the diffs of an exercise: all of them, or that of its variant (a), (b), ..."""
+    diffs = re.findall(r"```diff\n(.+?)```", texts()[number], re.S)
+    return [diffs["abc".index(label)]] if label else diffs
 
 
 def rows():
-    """Return the rows of the table: name, flags, the loss of step 20 of 20, the val loss."""
-    return ROW.findall(SECTION)
+    """Return the rows of all answers' tables."""
+    form = r"(?m)^\| `python (.+?)`(?: \((\w)\))? \| (\S+) \| (\S+) \| (\S+) \|$"
+    return [Row(n, *row) for n, text in texts().items() for row in re.findall(form, text)]
 
 
-def try_out(name, flags, is_quick):
-    """Return the last loss of 20 steps, or the val loss of 1000, of the program of an exercise."""
+def prepare(folder):
+    """Write the texts to train on, as the section's commands do."""
+    shutil.copy(ROOT / "names.txt", folder)
+    for command in re.findall(r"(?m)^python -c .+$", SECTION):
+        subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, check=True)
+
+
+def try_out(row, folder, is_quick):
+    """Return the train and the val loss of a row's command, or only the loss of step 20 of 20."""
+    script, *flags = shlex.split(row.command)
     source = (ROOT / "microgpt.py").read_text(encoding="utf-8")
-    for diff in changes().get(name, ()):
-        source = changed(source, diff)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "microgpt.py"
+    if script == "try.py":
+        for diff in changes(row.number, row.label):
+            source = changed(source, diff)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "microgpt.py"
         path.write_text(source, encoding="utf-8")
-        command = [sys.executable, path, "--data", ROOT / "names.txt", *flags.split()]
-        command += ["--num_samples", "0"]
+        data = [] if "--data" in flags else ["--data", "names.txt"]
+        command = [sys.executable, path, *data, *flags, "--num_samples", "0"]
         command += ["--num_steps", "20"] if is_quick else []
-        form = r"step   20 / .* \| loss (\S+)" if is_quick else r"train loss \S+ \| val loss (\S+)"
+        form = r"step   20 / .* \| loss (\S+)" if is_quick else r"train loss (\S+) \| val loss (\S+)"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        with subprocess.Popen(command, **pipes, env=environment) as process:
+        with subprocess.Popen(command, **pipes, env=environment, cwd=folder) as process:
             for line in process.stdout:
                 if re.match(form, line):
                     process.kill()  # we have seen what we wanted
-                    return re.match(form, line)[1]
+                    return re.match(form, line).groups()
             words = process.stderr.read()
-    return "diverges" if "try a smaller learning rate" in words else words
+    return ("error",) if "error: math range error" in words else (words.strip()[-60:] or "?",)
 
 
 def agrees(figure, wanted):
@@ -77,17 +92,23 @@ def agrees(figure, wanted):
 
 
 def main():
-    """Compare the table with what comes out; return how many figures differ."""
+    """Compare the tables with what comes out; return how many rows differ."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="only the losses of step 20")
-    is_quick, wrong = parser.parse_args().quick, 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda row: try_out(row[0], row[1], is_quick), rows())
-        for (name, flags, few, many), figure in zip(rows(), found):
-            is_right = agrees(figure, few if is_quick else many)
+    parser.add_argument("--only", metavar="N", choices=texts(), help="only this exercise")
+    given, wrong = parser.parse_args(), 0
+    chosen = [row for row in rows() if given.only in (None, row.number)]
+    chosen = [row for row in chosen if not (given.quick and row.few == "–")]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        prepare(folder)
+        found = pool.map(lambda row: try_out(row, folder, given.quick), chosen)
+        for row, figures in zip(chosen, found):
+            wanted = [row.few] if given.quick else [row.train, row.val]
+            is_right = all(map(agrees, (*figures, *figures), wanted))
             wrong += not is_right
-            verdict = "" if is_right else "  differs"
-            print(f"{name:2s} {flags:20s} {figure:>10s}{verdict}", flush=True)
+            label = f"({row.label}) " if row.label else ""
+            verdict = "" if is_right else f"  differs from {' '.join(wanted)}"
+            print(f"{row.number:2s} {label}{row.command}: {' '.join(figures)}{verdict}", flush=True)
     print(f"{wrong} differ" if wrong else "all as in the README")
     return wrong
 

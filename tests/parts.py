@@ -1,18 +1,18 @@
 """The parts of microgpt.py that rebuild.py can take out: what to write, cases, usual mistakes."""
 
 PARTS = {  # in the order of the file: what the learner is to write
-    "Tokenizer.encode": "BOS, the ids of the characters, BOS; refuse unknown characters",
+    "Tokenizer.encode": "BOS, the ids of the characters, BOS; a ValueError for unknown characters",
     "bigram_loss": "count the pairs in train_examples, then grade those in examples",
     "Value.__mul__": "the product, as a Value with its inputs and local gradients",
     "Value.topological_order": "all nodes behind this one that have sources, users first",
     "Value.backward": "dy/dy is 1; then each node, users first, adds to its inputs' grads",
-    "dot": "a single Value: the sum of the products, with two sources",
+    "dot": "a single Value: the sum of the products, with two sources; equal lengths only",
     "linear": "one dot product for each row of the matrix",
     "rmsnorm": "x divided by the root of its mean square, made 1e-5 larger",
     "softmax": "exp of each logit, divided by their sum; no exp may overflow",
     "cross_entropy": "a single Value: log(total) - logit, with its local gradients",
     "attention": "for each head: scores, weights, and the mean of the values",
-    "GPT.forward": "embed the token and its position, pass the layers, return logits",
+    "GPT.forward": "embed the token and its position, then layers, then logits; block_size at most",
     "GPT.losses": "the cross-entropy of each token's logits and the token after it",
     "Adam.step": "two running means for each parameter, corrected; then the update",
     "linear_decay": "num_steps learning rates: the first is peak, the next would be 0",
@@ -23,18 +23,23 @@ PARTS = {  # in the order of the file: what the learner is to write
 }
 
 GRAPHS = """
-    slopes(lambda x: 5 * x, 1)
-    slopes(lambda x: x * x, 3)
-    slopes(lambda x: ((x * 2) * 3) * 4, 1)
-    slopes(lambda x: (a := x * 2) + (a * 3) * 5, 1)
-    slopes(lambda x: ((a := x * 2) * 3) * 5 + a, 1)
-    slopes(lambda x, y: dot([x, y], [x, y]), 2, 3)
-    slopes_of_two_calls(lambda x: x * x * x, 2)
+    grads(lambda x: 5 * x, 1)
+    grads(lambda x: x * x, 3)
+    grads(lambda x: ((x * 2) * 3) * 4, 1)
+    grads(lambda x: (a := x * 2) + (a * 3) * 5, 1)
+    grads(lambda x: ((a := x * 2) * 3) * 5 + a, 1)
+    grads(lambda x, y: dot([x, y], [x, y]), 2, 3)
+
+    grad_between(lambda x: x * 2, lambda a: a * a, 3)
+
+    grads(lambda x: x * x * x, 2, calls=2)
+    grads(lambda x: x, 2, calls=2)
 """
-CASES = {  # of each part: calls that must give what they give with microgpt.py
+CASES = {  # of each part: calls that must give what they give with microgpt.py, in groups
     "Tokenizer.encode": """
         Tokenizer(["emma", "ava"]).encode("mav")
         Tokenizer(["emma", "ava"]).encode("")
+
         Tokenizer(["emma", "ava"]).encode("eve ")
     """,
     "bigram_loss": """
@@ -43,92 +48,159 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py
     """,
     "Value.__mul__": """
         Value(3.0) * Value(4.0)
+        grads(lambda a, b: a * b, 3, 4)
+        grads(lambda a: a * a, 3)
+
         Value(3.0) * 2
-        slopes(lambda a, b: a * b, 3, 4)
-        slopes(lambda a: a * a, 3)
+        grads(lambda a: 2 * a, 3)
     """,
-    "Value.topological_order": GRAPHS + "users_come_first(lambda x: ((a := x * 2) * 3) * 5 + a)",
+    "Value.topological_order": f"""
+        order_of(lambda x: x * x)
+        order_of(lambda x: ((a := x * 2) * 3) * 5 + a)
+        order_of(lambda x: (a := x * 2) + (a * 3) * 5)
+
+{GRAPHS}
+    """,
     "Value.backward": GRAPHS,
     "dot": """
         dot(vector(1, 2), vector(3, 4))
         dot(vector(1, 2), vector(3, 4), [3.0, 4.0])
-        slopes(lambda a, b, c, d: dot([a, b], [c, d]), 1, 2, 3, 4)
-        slopes(lambda a, b: dot([a, b], [a, b]), 3, 4)
+        grads(lambda a, b, c, d: dot([a, b], [c, d]), 1, 2, 3, 4)
+        grads(lambda a, b: dot([a, b], [a, b]), 3, 4)
+
         dot(vector(1), vector(1, 2))
     """,
     "linear": """
-        linear(vector(5, 6), [vector(1, 2), vector(3, 4)])
-        slopes(lambda a, b, c, d: linear([a, b], [[c, d], [a, d]])[1], 1, 2, 3, 4)
+        linear(vector(5, 6), vectors("12", "34"))
+        grads(lambda a, b, c, d: linear([a, b], [[c, d], [a, d]])[1], 1, 2, 3, 4)
     """,
     "rmsnorm": """
         rmsnorm(vector(3, 4))
         rmsnorm(vector(0.001, 0.002))
         rmsnorm(vector(0, 0))
-        slopes(lambda a, b: rmsnorm([a, b])[0], 3, 4)
+        grads(lambda a, b: rmsnorm([a, b])[0], 3, 4)
+
+        is_left_alone(rmsnorm, vector(3, 4))
     """,
     "softmax": """
         softmax(vector(2, 1, 0))
+        grads(lambda a, b: softmax([a, b])[0], 1, 0)
+        grads(lambda a, b: softmax([a, b])[1], 1, 0)
+
         softmax(vector(1000, 0))
+        softmax(vector(0, 1000))
         softmax(vector(-1000, -1001))
-        slopes(lambda a, b: softmax([a, b])[0], 1, 0)
+
+        is_left_alone(softmax, vector(2, 1))
     """,
     "cross_entropy": """
         cross_entropy(vector(2, 1, 0), 1)
+        grads(lambda a, b, c: cross_entropy([a, b, c], 1), 2, 1, 0)
+
         cross_entropy(vector(1000, 0), 1)
+        cross_entropy(vector(0, 1000), 0)
         cross_entropy(vector(-1000, -1001), 0)
-        slopes(lambda a, b, c: cross_entropy([a, b, c], 1), 2, 1, 0)
     """,
     "attention": """
-        attention(vector(1, 2), [vector(1, 0), vector(0, 1)], [vector(1, 2), vector(3, 4)], 1)
-        attention(vector(1, 2), [vector(1, 0), vector(0, 1)], [vector(1, 2), vector(3, 4)], 2)
-        slopes(lambda a, b, c: attention([a, b], [[b, c], [c, a]], [[c, c], [a, b]], 1)[0], 1, 2, 3)
+        attention(vector(1, 2), vectors("10", "01"), vectors("12", "34"), 1)
+        attention(vector(1, 2, 3, 4), vectors("1020", "0102"), vectors("1234", "9786"), 2)
+        grads(lambda a, b, c: attention([a, b], [[b, c], [c, a]], [[c, c], [a, b]], 1)[0], 1, 2, 3)
     """,
     "GPT.forward": """
         logits(model(), [4, 0, 1])
         logits(model(n_layer=2), [4, 0, 1])
+        grads_of_parameters(model(n_layer=2), [4, 0, 1, 4])
+
         logits(model(block_size=2), [4, 0, 1])
-        slopes_of_parameters(model(n_layer=2), [4, 0, 1, 4])
     """,
     "GPT.losses": """
         model().losses([4, 0, 1, 4])
+
         model(block_size=2).losses([4, 0, 1, 4])
     """,
     "Adam.step": """
-        after_steps(Adam, learning_rates=[0.1], gradients=[2.0])
-        after_steps(Adam, learning_rates=[0.1, 0.1, 0.05], gradients=[2.0, 2.0, -3.0])
-        after_steps(Adam, learning_rates=[0.1, 0.1], gradients=[1e-8, 0.0])
+        parameters_after_steps(Adam, [0.1], [2.0])
+        parameters_after_steps(Adam, [0.1, 0.1, 0.05], [2.0, 2.0, -3.0])
+
+        memory_after_steps(Adam, [0.1], [2.0])
+
+        parameters_after_steps(Adam, [0.1, 0.1], [2.0, 1.0], beta1=0.5, beta2=0.5)
+        parameters_after_steps(Adam, [0.1, 0.1], [1e-8, 0.0])
     """,
     "linear_decay": """
         list(linear_decay(0.01, 4))
-        list(linear_decay(1.0, 0))
     """,
     "train": """
         losses_of(train, model(), [[4, 0, 1, 4]])
         losses_of(train, model(), [[4, 0, 1, 4], [4, 2, 4]])
-        steps_done_after_the_first_loss_of(train, model())
-        losses_of(train, model(size=math.nan), [[4, 0, 1, 4]])
+        steps_until_the_first_loss_of(train, model())
+
+        losses_of(train, fixed(math.nan), [[4]])
+        losses_of(train, fixed(math.inf), [[4]])
+        steps_until_the_first_loss_of(train, fixed(math.nan))
     """,
     "draw": """
         draw(vector(0, 5, 1), temperature=0)
         shares(draw, vector(0, 1, 2), temperature=1.0)
         shares(draw, vector(0, 1, 2), temperature=0.5)
+
         shares(draw, vector(0, 1, 1, 2), temperature=1.0, top_k=1)
         shares(draw, vector(0, 1, 1, 2), temperature=1.0, top_k=2)
+        shares(draw, vector(0, 1), temperature=1.0, top_k=9)
+
         shares(draw, vector(0, 1000), temperature=1.0)
-        same_twice(draw, vector(0, 0, 0))
+        shares(draw, vector(1, 2), temperature=0.001)
+
+        same_twice(draw, vector(*range(9)), 9.0)
     """,
     "sample": """
         sample(model(size=20), [4], 3, temperature=0)
         sample(model(size=20), [4, 1], 2, temperature=0)
+        sample(model(size=20), [4], 4, temperature=0, stop=1)
+
+
+        sample(model(), [4], 3, temperature=1.0, top_k=1, rng=random.Random(1))
+
         sample(model(size=20), [4], 9, temperature=0)
         sample(model(size=20), [4, 0, 1, 2, 3, 0], 3, temperature=0)
-        sample(model(size=20), [4], 4, temperature=0, stop=1)
+
+        is_left_alone(lambda tokens: sample(model(), tokens, 3), [4])
+
         same_twice(sample, model(), [4], 3)
     """,
     "evaluate": """
-        format(evaluate(model(size=20), [[4, 0, 1, 2, 4], [4, 4]]), ".6f")
+        evaluate(model(size=20), [[4, 0, 1, 2, 4], [4, 4]])
     """,
 }
+WORDS = {  # what the cases call besides the program
+    "grads": "grads(f, 3, 4) makes Values of 3 and 4, calls f(...).backward(), returns their grads",
+    "grad_between": "grad_between(f, g, 3) is the grad of a = f(Value(3)) after g(a).backward()",
+    "order_of": "order_of(f) looks at f(Value(1.0)).topological_order()",
+    "vector": "vector(1, 2) is [Value(1.0), Value(2.0)]",
+    "vectors": 'vectors("12", "34") is [vector(1, 2), vector(3, 4)]',
+    "model": "model() has 5 tokens (4 is BOS), 2 heads and random parameters, times size if given",
+    "logits": "logits(model(), [4, 0]) are those after each of the tokens",
+    "grads_of_parameters": "these are the grads of all parameters after loss(...).backward()",
+    "parameters_after_steps": "two parameters, both 1, after steps with these learning rates and "
+    "gradients (the second's are -1/1000 of them)",
+    "memory_after_steps": "the optimizer's means, squares and steps_done after such steps",
+    "losses_of": "losses_of(train, ...) are those of three steps with the same batch",
+    "steps_until_the_first_loss_of": "how often step() was called until next() gave a loss",
+    "fixed": "fixed(x) is a model whose loss is x",
+    "shares": "shares(draw, ...) is how often each token comes in 1000 draws, a little by chance",
+    "same_twice": "same_twice(f, ...) calls f with rng=random.Random(1), again and again, twice",
+    "is_left_alone": "is_left_alone(f, xs) is whether the list xs is the same after f(xs)",
+}
+ERRORS = (  # words of an error, and what they mean here
+    (r"TypeError: must be real number, not Value", "math takes plain numbers: a Value has .exp()"),
+    (r"TypeError: '.*' not supported between .*Value", "compare plain numbers: take their .data"),
+    (r"AttributeError: '(float|int)' object has no attribute '(data|grad|backward|sources|exp|log)",
+     "a plain number stands where a Value is needed"),
+    (r"AttributeError: '(list|tuple)' object has no attribute '(data|sources|serial)",
+     "a list stands where a Value is needed"),
+    (r"(TypeError|AttributeError): .*'NoneType'", "something is None: is there a return?"),
+    (r"TypeError: 'generator' object is not", "this is a generator: return a list"),
+)  # fmt: skip
 
 MISTAKES = {  # in each part: words of the program, what a mistake makes of them, the hint
     "Tokenizer.encode": [
@@ -141,6 +213,11 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "return [self.bos] + [self.ids",
             "return [self.ids",
             "BOS is missing at the start: the first character is predicted from it",
+        ),
+        (
+            "return [self.bos] + [self.ids[char] for char in doc] + [self.bos]",
+            "return [self.ids[char] for char in doc]",
+            "BOS is missing at both ends",
         ),
     ],
     "bigram_loss": [
@@ -186,18 +263,22 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "x.grad += local_grad",
             "the chain rule multiplies: the local gradient times the node's own grad",
         ),
-        ("self.grad += 1.0", "pass", "the start is missing: self.grad must be 1, for dy/dy"),
+        (
+            "self.grad += 1.0",
+            "pass",
+            "no gradient gets anywhere: is self.grad 1 (dy/dy) at the start, is x.grad set?",
+        ),
         (
             "node.grad = 0.0",
             "pass",
-            "nodes that were computed must start each backward() with a grad of 0, or passes mix",
+            "in each call, all grads but those of leaves start at 0: old ones are passed on again",
         ),
         (
             """                node.grad = 0.0
         self.grad += 1.0""",
             """                pass
         self.grad = 1.0""",
-            "nodes that were computed must start each backward() with a grad of 0, or passes mix",
+            "in each call, all grads but those of leaves start at 0: old ones are passed on again",
         ),
         (
             "sorted(nodes, reverse=True)",
@@ -252,6 +333,20 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
 """,
             "a node passed on what it had passed on before: wait until its grad is complete",
         ),
+        (
+            """            if node.sources:
+                node.grad = 0.0""",
+            """            node.grad = 0.0
+            for inputs, _ in node.sources:
+                for x in inputs:
+                    x.grad = 0.0""",
+            "leaves must keep their grads: those of several calls add up",
+        ),
+        (
+            "self.grad += 1.0  # dy/dy",
+            "self.grad = 1.0",
+            "a leaf's grad must grow by 1: those of several calls add up",
+        ),
     ],
     "dot": [
         (
@@ -298,6 +393,18 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "+ 1e-5).data ** -0.5",
             "the scale depends on x, too: as a plain number it passes on no gradient",
         ),
+        (
+            "(dot(x, x) / len(x) + 1e-5) ** -0.5",
+            "((dot(x, x) / len(x)) ** 0.5 + 1e-5) ** -1",
+            "the 1e-5 belongs under the root",
+        ),
+        (
+            "    scale = (dot(x, x)",
+            """    mean = sum(x) / len(x)
+    x = [xi - mean for xi in x]
+    scale = (dot(x, x)""",
+            "RMSNorm doesn't subtract the mean: LayerNorm does",
+        ),
     ],
     "softmax": [
         (
@@ -305,17 +412,17 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "logit.exp()",
             "subtract the largest logit before exp, or large logits overflow",
         ),
-        ("[e / total for e in exps]", "exps", "the division by the sum is missing"),
+        ("return [e / total for e in exps]", "return exps", "the division by the sum is missing"),
         (
-            "[e / total for e in exps]",
-            "[e / total.data for e in exps]",
+            "return [e / total for e in exps]",
+            "return [e / total.data for e in exps]",
             "the sum depends on the logits, too: as a plain number it passes on no gradient",
         ),
     ],
     "cross_entropy": [
         (
-            "largest = max(logit.data for logit in logits)",
-            "largest = 0.0",
+            "exps = [math.exp(logit.data - largest) for logit in logits]",
+            "largest, exps = 0.0, [math.exp(logit.data) for logit in logits]",
             "subtract the largest logit before exp, or large logits overflow",
         ),
         (
@@ -327,6 +434,16 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "local_grads[target] -= 1.0",
             "pass",
             "the target's local gradient is its probability - 1",
+        ),
+        (
+            "math.log(total) + largest - logits",
+            "math.log(total) - logits",
+            "the largest logit was taken off, and must be added again",
+        ),
+        (
+            "local_grads[target] -= 1.0",
+            "local_grads[target] += 1.0",
+            "the target's local gradient is its probability - 1, not + 1",
         ),
     ],
     "attention": [
@@ -355,6 +472,26 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "head_dim = len(query) // n_head",
             "head_dim, keys, values = len(query) // n_head, keys[:-1], values[:-1]",
             "the token itself is left out: it is the last one in keys and values",
+        ),
+        (
+            "weights = softmax(scores)",
+            "weights = scores",
+            "the scores aren't weights yet: softmax makes them positive, with a sum of 1",
+        ),
+        (
+            "range(0, len(query), head_dim)",
+            "range(0, head_dim, head_dim)",
+            "only the first head is computed: is the return inside the loop?",
+        ),
+        (
+            "[value[i] for value in values]",
+            "[value[i - start] for value in values]",
+            "each head mixes its own part of the values, not their first numbers",
+        ),
+        (
+            "head = slice(start, start + head_dim)",
+            "head = slice(start // head_dim, start // head_dim + head_dim)",
+            "head h starts at number h * head_dim of query and key, not at h",
         ),
     ],
     "GPT.forward": [
@@ -403,16 +540,58 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             x = h""",
             "the MLP's update must be added to x, and not replace it",
         ),
+        (
+            "keys.append(linear(h, w[f\"layer{i}.attn_wk\"]))",
+            "later = linear(h, w[f\"layer{i}.attn_wk\"])",
+            "values.append(linear(h, w[f\"layer{i}.attn_wv\"]))",
+            "also = linear(h, w[f\"layer{i}.attn_wv\"])",
+            "h = linear(attention(query, keys, values, self.n_head), w[f\"layer{i}.attn_wo\"])",
+            "h = linear(attention(query, keys, values, self.n_head), w[f\"layer{i}.attn_wo\"])"
+            "; keys.append(later); values.append(also)",
+            "attention finds nothing in the cache: append this token's key and value first",
+        ),
+        (
+            "position = len(cache[0][0])",
+            "position = 0",
+            "the position is always 0: it is how many keys the cache holds",
+        ),
+        (
+            "keys.append(linear(h, w[f\"layer{i}.attn_wk\"]))",
+            "keys.append(linear(h, w[f\"layer{i}.attn_wv\"]))",
+            "values.append(linear(h, w[f\"layer{i}.attn_wv\"]))",
+            "values.append(linear(h, w[f\"layer{i}.attn_wk\"]))",
+            "keys and values have changed places",
+        ),
+        (
+            "linear(attention(query, keys, values, self.n_head), w[f\"layer{i}.attn_wo\"])",
+            "attention(query, keys, values, self.n_head)",
+            "attn_wo isn't used: attention's result passes through it",
+        ),
+        (
+            "return linear(x, w[\"lm_head\"])",
+            "return linear(rmsnorm(x), w[\"lm_head\"])",
+            "there is no rmsnorm before lm_head in this model",
+        ),
+        (
+            "return linear(x, w[\"lm_head\"])",
+            "return softmax(linear(x, w[\"lm_head\"]))",
+            "these are probabilities: return the logits",
+        ),
+        (
+            "enumerate(cache):",
+            "enumerate(cache[:1]):",
+            "only the first layer is computed: is the return inside the loop?",
+        ),
     ],
     "GPT.losses": [
         (
-            "zip(tokens, tokens[1:])",
-            "zip(tokens, tokens)",
+            "list(zip(tokens, tokens[1:]))",
+            "list(zip(tokens, tokens))",
             "the targets are not shifted: a token's target is the token after it",
         ),
         (
-            "zip(tokens, tokens[1:])",
-            "zip(tokens[:-1], tokens[:-1])",
+            "list(zip(tokens, tokens[1:]))",
+            "list(zip(tokens[:-1], tokens[:-1]))",
             "the targets are not shifted: a token's target is the token after it",
         ),
         (
@@ -457,6 +636,31 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "p.data += learning_rate",
             "this climbs: an update goes against the gradient, with a minus",
         ),
+        (
+            "beta1, beta2, means, squares = self.beta1, self.beta2,",
+            "beta1, beta2, means, squares = self.beta2, self.beta1,",
+            "beta1 is for the means and beta2 for the squares: they have changed places",
+        ),
+        (
+            "means[i] = mean =",
+            "means[i] = mean = 1 / correction1 *",
+            "squares[i] = square =",
+            "squares[i] = square = 1 / correction2 *",
+            "the corrected means are stored: keep the uncorrected ones in means and squares",
+        ),
+        (
+            "p.data -= learning_rate * ratio",
+            "pass",
+            "the parameters haven't changed: set their .data",
+        ),
+        (
+            "        for i, p in enumerate(self.parameters):\n",
+            "        self.steps_done -= 1\n        for i, p in enumerate(self.parameters):\n"
+            "            self.steps_done += 1\n"
+            "            correction1 = 1 - beta1**self.steps_done\n"
+            "            correction2 = 1 - beta2**self.steps_done\n",
+            "steps_done grows with each parameter: count it once per step",
+        ),
     ],
     "linear_decay": [
         (
@@ -478,7 +682,7 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             for p in model.parameters:
                 p.grad = 0.0
 """,
-            "the gradients are cleared for each example: clear them once per batch",
+            "only the last example counts: clear once per batch, call backward() for each example",
         ),
         (
             "model.loss(tokens) / len(batch)",
@@ -489,6 +693,34 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "if not math.isfinite(batch_loss):",
             "if False:",
             "a loss that is inf or nan must end the training, with a FloatingPointError",
+        ),
+        (
+            "            batch_loss += loss.data\n",
+            "            batch_loss += loss.data\n            optimizer.step(learning_rate)\n",
+            "        optimizer.step(learning_rate)\n        yield",
+            "        yield",
+            "there is an update after each example: take one step per batch",
+        ),
+        (
+            "loss.backward()",
+            "pass",
+            "backward() isn't called: all gradients are 0",
+        ),
+        (
+            "        optimizer.step(learning_rate)\n        yield batch_loss",
+            "        yield batch_loss",
+            "optimizer.step() isn't called: the model stays as it is",
+        ),
+        (
+            "        optimizer.step(learning_rate)\n        yield batch_loss",
+            "        yield batch_loss\n        optimizer.step(learning_rate)",
+            "take the step before the yield: what follows it waits for the next call of next()",
+        ),
+        (
+            "def train(model, optimizer, batches, learning_rates):",
+            "def train(*given):\n    return list(steps(*given))\n\n\n"
+            "def steps(model, optimizer, batches, learning_rates):",
+            "this takes all steps at once: yield each loss when it is known",
         ),
     ],
     "draw": [
@@ -544,12 +776,37 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "logits = model.forward(token, model.new_cache())",
             "the model forgets what it has read: all tokens share one cache",
         ),
+        (
+            "draw(logits, temperature, top_k, rng)",
+            "draw(logits, temperature, rng=rng)",
+            "top_k isn't passed on to draw()",
+        ),
+        (
+            "draw(logits, temperature, top_k, rng)",
+            "draw(logits, temperature, top_k)",
+            "rng isn't passed on to draw(), so that no run can be repeated",
+        ),
+        (
+            "cache, unread = model.new_cache(), tokens[-model.block_size :]\n    return",
+            "cache = model.new_cache()\n    return",
+            "past block_size tokens, it must read all of the latest ones anew, not only the last",
+        ),
+        (
+            "cache, unread = model.new_cache(), tokens[-model.block_size :]\n    return",
+            "break\n    return",
+            "a full context isn't the end: it goes on with the latest tokens",
+        ),
     ],
     "evaluate": [
         (
             "[loss.data for tokens in examples for loss in model.losses(tokens)]",
             "[model.loss(tokens).data for tokens in examples]",
             "this is a mean of means: take the mean over all predictions of all examples",
+        ),
+        (
+            "return sum(losses) / len(losses)\n\n\ndef first_run",
+            "return sum(losses)\n\n\ndef first_run",
+            "this is the sum: divide by the number of losses",
         ),
     ],
 }

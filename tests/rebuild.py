@@ -5,7 +5,7 @@
     python tests/rebuild.py --check      run try.py, and compare it with microgpt.py
 
 A check goes through the examples in the docstrings, small cases, gradients (a nudge of 0.001 must
-say the same), the first twenty steps of the default run, and the speed. Where the figures are
+say the same), the first twenty steps of the default run, and the speed. Where the results are
 exactly those of a usual mistake, it says which. The exit status is 0 if everything agrees, 1 if
 something differs or is still to be written, and 2 for a mistake on the command line.
 """
@@ -17,32 +17,38 @@ import doctest
 import faulthandler
 import functools
 import math
+import os
 import random
 import re
+import signal
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import tokenize
 import traceback
 import types
 from contextlib import suppress
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from parts import CASES, MISTAKES, PARTS  # noqa: E402
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.parts import CASES, ERRORS, MISTAKES, PARTS, WORDS  # noqa: E402
+
 PROGRAM = ROOT / "microgpt.py"
 SOURCE = PROGRAM.read_text(encoding="utf-8")
 LESSON = SOURCE.split("# %% The algorithm ends here")[0]
+TAKEN = "# Taken out, to be written by you: "
 PATIENCE = 10  # seconds for an example, a case or a step: those of microgpt.py take far less
-NUM_STEPS = 20
 
 
 # Taking out
 
 
+@functools.lru_cache(maxsize=9)
 def functions(source):
     """Return the functions and methods of a program: its syntax trees by name."""
     found = {}
@@ -58,9 +64,15 @@ def body(function):
     return function.body[ast.get_docstring(function) is not None :]
 
 
+@functools.lru_cache(maxsize=1000)
 def shape(function):
-    """Return the statements of a function as text that doesn't depend on its layout."""
-    return [ast.dump(statement) for statement in body(function)]
+    """Return the arguments and statements of a function, as text without its layout."""
+    return [ast.dump(function.args), *map(ast.dump, body(function))]
+
+
+def text(source, function):
+    """Return the lines of a function in a program."""
+    return source.split("\n")[function.lineno - 1 : function.end_lineno]
 
 
 def placeholder(name):
@@ -70,31 +82,27 @@ def placeholder(name):
 
 def is_blank(name, function):
     """Return whether a function is as take_out() leaves it."""
-    return shape(function) == [ast.dump(ast.parse(placeholder(name)[1]).body[0])]
+    return shape(function)[1:] == [ast.dump(ast.parse(placeholder(name)[1]).body[0])]
 
 
 def take_out(names):
     """Return microgpt.py without the bodies of some parts; what they are to do stands there."""
-    lines, found = SOURCE.split("\n"), functions(SOURCE)
+    lines, found = SOURCE.rstrip("\n").split("\n"), functions(SOURCE)
     for name in sorted(names, key=lambda name: -found[name].lineno):  # from the last to the first
-        statements = body(found[name])
-        is_documented = statements is not found[name].body and len(statements) < len(found[name].body)
-        start = found[name].body[0].end_lineno if is_documented else statements[0].lineno - 1
+        first, statements = found[name].body[0], body(found[name])
+        start = statements[0].lineno - 1 if first is statements[0] else first.end_lineno
         indent = " " * statements[0].col_offset
         lines[start : found[name].end_lineno] = [indent + line for line in placeholder(name)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", TAKEN + ", ".join(names), ""])
 
 
 def chapters():
     """Return the parts of each chapter, by its title."""
-    found, lines = functions(SOURCE), {}
-    for i, line in enumerate(LESSON.split("\n"), 1):
-        if re.match(r"# %% \d", line):
-            lines[line[5:]] = i
-    starts = [*lines.values(), len(SOURCE)]
+    found, lines = functions(SOURCE), LESSON.split("\n")
+    starts = [i for i, line in enumerate(lines) if re.match(r"# %% \d", line)]
     return {
-        title: [name for name in PARTS if start < found[name].lineno < end]
-        for title, start, end in zip(lines, starts, starts[1:])
+        lines[start][5:]: [name for name in PARTS if start < found[name].lineno < end]
+        for start, end in zip(starts, [*starts[1:], len(lines)])
     }
 
 
@@ -103,23 +111,31 @@ def parts_of(word):
     for title, names in chapters().items():
         if word == title[0]:
             return names
-    found = [name for name in PARTS if word in (name, name.split(".")[-1])]
+    short = {name: name.split(".")[-1] for name in PARTS}
+    found = [name for name in PARTS if word in (name, short[name])]
     if not found:
-        close = difflib.get_close_matches(word, [*PARTS, *(name.split(".")[-1] for name in PARTS)], 1)
+        close = difflib.get_close_matches(word, [*short, *short.values()], 1)
         hint = f"did you mean {close[0]}?" if close else "--list names all"
         raise ValueError(f"there is no part {word!r}: {hint}")
     return found
 
 
+def read(path):
+    """Return the text of a Python file; SyntaxError or ValueError if it isn't one."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}: PART writes one, --list names the parts")
+    with tokenize.open(path) as file:
+        return file.read()
+
+
 def write(names, path):
-    """Write the program without some parts to a file, unless it holds something of the learner's."""
+    """Write the program without some parts to a file; ValueError if it holds a learner's work."""
     names = [name for name in PARTS if name in names]
-    with suppress(FileNotFoundError):
-        before = path.read_text(encoding="utf-8")
-        with suppress(SyntaxError):
-            there = functions(before)
-            blank = [name for name in PARTS if name in there and is_blank(name, there[name])]
-            if before == take_out(blank):
+    if path.is_file():
+        with suppress(SyntaxError, ValueError):
+            before = read(path)
+            taken = before.rpartition(TAKEN)[2].strip().split(", ")
+            if PARTS.keys() >= {*taken} and before == take_out(taken):
                 path.unlink()  # nothing has been written into it
     try:
         with open(path, "x", encoding="utf-8") as file:
@@ -132,46 +148,33 @@ def write(names, path):
     print(", ".join(places))
 
 
-# Checking
-
-
-class Problem:
-    """An error that a program raised, and the learner's line that it came from."""
-
-    def __init__(self, error, learner):
-        self.kind, self.words, self.place = type(error).__name__, str(error), ""
-        frames = traceback.extract_tb(error.__traceback__) if learner else ()
-        frames = [frame for frame in frames if frame.filename == learner.path]
-        for frame in [frame for frame in frames if learner.is_own(frame.lineno)] or frames:
-            self.place = f"; line {frame.lineno}: {frame.line}"  # the innermost
-
-    def __str__(self):
-        return f"{self.kind}{self.words and ': '}{self.words}{self.place}"
-
-
-class Share(float):
-    """How often something came out of 1000 draws, which depends a little on how one draws."""
+# A program, and what it gives
 
 
 class Program:
-    """A program, loaded as a module, with those of its parts that differ from microgpt.py."""
+    """A program's text, and how its parts differ from those of microgpt.py."""
 
     def __init__(self, source, path):
-        self.path, self.functions, original = str(path), functions(source), functions(SOURCE)
-        self.missing = [name for name in PARTS if name not in self.functions]
-        there = {name: self.functions[name] for name in PARTS if name in self.functions}
-        self.blank = [name for name in there if is_blank(name, there[name])]
-        self.own = [
+        self.source, self.path, self.functions = source, str(path), functions(source)
+        here, original = self.functions, functions(SOURCE)
+        taken = source.rpartition(TAKEN)[2].split("\n")[0].split(", ")
+        differ = [
             name
-            for name in there
-            if name not in self.blank and shape(there[name]) != shape(original[name])
+            for name, function in original.items()
+            if name in here
+            and text(source, here[name]) != text(SOURCE, function)  # saves time
+            and shape(here[name]) != shape(function)
         ]
-        self.source = source
+        self.missing = [name for name in PARTS if name not in here]
+        self.blank = [name for name in PARTS if name in here and is_blank(name, here[name])]
+        self.own = [name for name in PARTS if name in (*taken, *differ) and name not in self.blank]
+        self.others = [name for name in differ if name not in PARTS]
+        self.new = [name for name in here if name not in original]
 
     def is_own(self, line):
-        """Return whether a line is in a part that the learner has written."""
-        parts = [self.functions[name] for name in self.own]
-        return any(part.lineno <= line <= part.end_lineno for part in parts)
+        """Return whether a line is in a function that the learner has written."""
+        own = [self.functions[name] for name in (*self.own, *self.others, *self.new)]
+        return any(function.lineno <= line <= function.end_lineno for function in own)
 
     def load(self):
         """Run the definitions, and return the module."""
@@ -187,7 +190,7 @@ def original():
     return Program(SOURCE, PROGRAM).load()
 
 
-def fill_in(module, names):
+def lend(module, names):
     """Give a module the bodies of microgpt.py for the parts that are still to be written."""
     for name in names:
         *owner, last = name.split(".")
@@ -197,36 +200,133 @@ def fill_in(module, names):
         setattr(target, last, copy)
 
 
+class Problem:
+    """An error that a program raised, and the line that it came from: the learner's, if any."""
+
+    def __init__(self, error, learner=None):
+        self.kind, self.place = type(error).__name__, ""
+        self.words = " ".join(str(error)[:200].split())
+        frames = traceback.extract_tb(error.__traceback__) if learner else ()
+        frames = [frame for frame in frames if frame.filename == learner.path]
+        own = [frame for frame in frames if learner.is_own(frame.lineno)]
+        for frame in (own or frames)[-1:]:  # the innermost
+            where = f"line {frame.lineno}" if own else f"line {frame.lineno}, which isn't yours"
+            self.place = f"; {where}: {frame.line}"
+
+    def __str__(self):
+        return f"{self.kind}{self.words and ': '}{self.words}{self.place}"
+
+
+class Share(float):
+    """How often something came out of 1000 draws, which depends a little on how one draws."""
+
+
+class Result:
+    """What a call gave: its single numbers by their place in it, such as [0][2]; or a Problem."""
+
+    def __init__(self, value):
+        self.value, self.leaves = value, dict(self.find_leaves(value, ""))
+        self.problem = value if isinstance(value, Problem) else None
+
+    def find_leaves(self, value, place):
+        """Yield the numbers in nested lists, each with its place."""
+        if isinstance(value, (list, tuple)) and value:
+            for i, item in enumerate(value):
+                yield from self.find_leaves(item, f"{place}[{i}]")
+        else:
+            yield place, value
+
+    def __str__(self):
+        words = show(self.value)
+        return words if len(words) < 70 else words[:66] + " ..."
+
+
+def agree(a, b):
+    """Return whether two numbers are the same, but for rounding; b is the one that is wanted."""
+    if isinstance(b, Problem):
+        return isinstance(a, Problem) and a.kind == b.kind
+    if hasattr(b, "data"):
+        return hasattr(a, "data") and agree(a.data, b.data)
+    if isinstance(b, float) and isinstance(a, (int, float)):
+        margin = 0.07 if type(b) is Share else 1e-12
+        return (a != a and b != b) or math.isclose(a, b, rel_tol=1e-6, abs_tol=margin)
+    return type(a) is type(b) and a == b
+
+
+def show(value, other=None):
+    """Return a result as text, with as many digits as tell it from another."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(show, value))}]"
+    if isinstance(value, types.GeneratorType):
+        return "a generator"
+    if isinstance(value, Problem):
+        return value.kind
+    if hasattr(value, "data"):
+        return f"Value({show(value.data, getattr(other, 'data', None))})"
+    if isinstance(value, float):
+        other = other if isinstance(other, float) else math.inf
+        digits = next((n for n in (5, 8, 11) if f"{value:.{n}g}" != f"{other:.{n}g}"), 17)
+        words = f"{value:.{digits}g}"
+        return words if re.search("[^-0-9]", words) else words + ".0"
+    return repr(value)[:200]
+
+
+def difference(case, theirs, ours):
+    """Return how a result differs from that of microgpt.py, as a sentence; "" if it doesn't."""
+    if theirs.problem or ours.problem:
+        if theirs.problem and ours.problem and agree(theirs.problem, ours.problem):
+            return ""
+        wanted = f"should {'raise' if ours.problem else 'be'} {ours}"
+        given = f"raises {theirs.problem}" if theirs.problem else f"is {theirs}"
+        return f"{case} {wanted}, and {given}"
+    if theirs.leaves.keys() != ours.leaves.keys():
+        question = ": is there a return?" if theirs.value is None else ""
+        return f"{case} should be {ours}, and is {theirs}{question}"
+    for place, b in ours.leaves.items():
+        a = theirs.leaves[place]
+        if not agree(a, b):
+            return f"{case}{place} should be {show(b, a)}, and is {show(a, b)}"
+    return ""
+
+
+# The small cases, and usual mistakes
+
+
 def helpers(module):
-    """Return what the cases call besides the names of a module."""
+    """Return what the cases call besides the names of a module; WORDS explains it."""
 
     def vector(*numbers):
         return [module.Value(float(x)) for x in numbers]
 
-    def slopes(function, *numbers):
-        xs = vector(*numbers)
-        function(*xs).backward()
-        return [x.grad for x in xs]
+    def vectors(*texts):
+        return [vector(*text) for text in texts]
 
-    def slopes_of_two_calls(function, *numbers):
+    def grads(function, *numbers, calls=1):
         xs = vector(*numbers)
         y = function(*xs)
-        y.backward()
-        y.backward()
+        for _ in range(calls):
+            y.backward()
         return [x.grad for x in xs]
 
-    def users_come_first(function):
+    def grad_between(first, second, number):
+        middle = first(module.Value(number))
+        second(middle).backward()
+        return middle.grad
+
+    def order_of(function):
         y = function(module.Value(1.0))
-        order = y.topological_order()
-        nodes, wanted = [id(node) for node in order], {id(y): y}
-        queue = [y]
-        for user in queue:
+        given, wanted = y.topological_order(), {y.serial: y}
+        for user in (queue := [y]):
             for x in (x for inputs, _ in user.sources for x in inputs if x.sources):
-                wanted[id(x)] = x
-                queue.append(x)
-                if nodes.index(id(user)) > nodes.index(id(x)):
-                    return False
-        return sorted(nodes) == sorted(wanted)
+                queue += [] if x.serial in wanted else [wanted.setdefault(x.serial, x)]
+        places = {node.serial: i for i, node in enumerate(given)}
+        if any(not node.sources for node in given):
+            return "with leaves"
+        if sorted(node.serial for node in given) != sorted(wanted):
+            return "not every node once"
+        inputs = ((u, x.serial) for u, node in wanted.items() for xs, _ in node.sources for x in xs)
+        pairs = [(places[u], places[x]) for u, x in inputs if x in wanted]
+        return "users first" if all(u < x for u, x in pairs) else "an input before its user"
 
     def model(n_layer=1, block_size=4, size=1):
         made = module.GPT(5, n_layer, 4, 2, block_size, random.Random(7))
@@ -234,29 +334,40 @@ def helpers(module):
             p.data *= size
         return made
 
+    def fixed(loss):
+        return types.SimpleNamespace(parameters=[], loss=lambda tokens: module.Value(loss))
+
     def logits(made, tokens):
         cache = made.new_cache()
         return [made.forward(token, cache) for token in tokens]
 
-    def slopes_of_parameters(made, tokens):
+    def grads_of_parameters(made, tokens):
         made.loss(tokens).backward()
         return [p.grad for p in made.parameters]
 
-    def after_steps(optimizer, learning_rates, gradients):
+    def after_steps(optimizer, learning_rates, gradients, **how):
         parameters = vector(1, 1)
-        adam = optimizer(parameters)
+        adam = optimizer(parameters, **how)
         for learning_rate, gradient in zip(learning_rates, gradients):
             parameters[0].grad, parameters[1].grad = gradient, -gradient / 1000
             adam.step(learning_rate)
-        return [p.data for p in parameters]
+        return [p.data for p in parameters], adam
+
+    def memory_after_steps(*given):
+        adam = after_steps(*given)[1]
+        return [adam.means, adam.squares, adam.steps_done]
+
+    def parameters_after_steps(*given, **how):
+        return after_steps(*given, **how)[0]
 
     def losses_of(train, made, batch):
         rates = module.linear_decay(0.05, 3)
         return list(train(made, module.Adam(made.parameters), cycle([batch]), rates))
 
-    def steps_done_after_the_first_loss_of(train, made):
+    def steps_until_the_first_loss_of(train, made):
         optimizer = module.Adam(made.parameters)
-        next(iter(train(made, optimizer, cycle([[[4, 0, 1]]]), module.linear_decay(0.05, 3))))
+        with suppress(FloatingPointError):
+            next(iter(train(made, optimizer, cycle([[[4, 0, 1]]]), module.linear_decay(0.05, 3))))
         return optimizer.steps_done
 
     def shares(draw, scores, **how):
@@ -266,94 +377,84 @@ def helpers(module):
 
     def same_twice(function, *given):
         first, second = (
-            [function(*given, rng=rng) for _ in range(20)] for rng in map(random.Random, (1, 1))
+            [function(*given, rng=rng) for _ in range(9)] for rng in map(random.Random, (1, 1))
         )
         return first == second
+
+    def is_left_alone(function, given):
+        before = [*given]
+        function(given)
+        return before == given
 
     return {**vars(module), **locals()}
 
 
 def results(module, part, learner=None):
-    """Return the figures that the cases of a part give with a module, or the error, by case."""
-    names, found = helpers(module), {}
-    for case in map(str.strip, CASES[part].strip().split("\n")):
-        wait()
-        try:
-            found[case] = leaves(eval(case, names))
-        except (Exception, SystemExit) as error:
-            found[case] = [Problem(error, learner)]
-    return found
-
-
-def leaves(result):
-    """Return the single figures of a result."""
-    if isinstance(result, (list, tuple, types.GeneratorType)):
-        return [leaf for item in islice(result, 10000) for leaf in leaves(item)]
-    return [result]
-
-
-def agree(a, b):
-    """Return whether two figures are the same, but for rounding; b is the one that is wanted."""
-    if isinstance(b, Problem):
-        return isinstance(a, Problem) and a.kind == b.kind
-    if hasattr(b, "data"):
-        return hasattr(a, "data") and agree(a.data, b.data)
-    if isinstance(b, float) and isinstance(a, (int, float)):
-        is_nan = a != a and b != b
-        return is_nan or math.isclose(a, b, rel_tol=1e-6, abs_tol=0.07 if type(b) is Share else 1e-12)
-    return type(a) is type(b) and a == b
-
-
-def show(figure, other=None):
-    """Return a figure as text, with as many digits as tell it from another."""
-    if hasattr(figure, "data"):
-        return f"Value({show(figure.data, getattr(other, 'data', None))})"
-    if isinstance(figure, float):
-        short = f"{figure:.5g}"
-        return repr(figure) if isinstance(other, float) and short == f"{other:.5g}" else short
-    if isinstance(figure, Problem):
-        return f"a {figure.kind}"
-    return repr(figure)
-
-
-def difference(case, theirs, ours):
-    """Return how a result differs from that of microgpt.py, as a sentence; None if it doesn't."""
-    if theirs == [None] != ours:
-        return f"{case} is None: is there a return?"
-    for i, (a, b) in enumerate(zip(theirs, ours)):
-        if not agree(a, b):
-            place = f"[{i}]" if len(theirs) > 1 else ""
-            wanted = f"should raise a {b.kind}" if isinstance(b, Problem) else f"should be {show(b, a)}"
-            gives = f"raises {a}" if isinstance(a, Problem) else f"is {show(a, b)}"
-            return f"{case}{place} {wanted}, and {gives}"
-    if len(theirs) != len(ours):
-        return f"{case} should have {len(ours)} figures, and has {len(theirs)}"
-    return None
+    """Return what the cases of a part give with a module, in groups: a Result by case."""
+    names, groups = helpers(module), []
+    for group in CASES[part].strip().split("\n\n"):
+        groups.append({})
+        for case in map(str.strip, group.split("\n")):
+            wait()
+            try:
+                groups[-1][case] = Result(eval(case, names))
+            except MemoryError:
+                raise  # it took long enough once
+            except BaseException as error:
+                groups[-1][case] = Result(Problem(error, learner))
+    return groups
 
 
 @functools.lru_cache(maxsize=None)
-def reference(part, old="", new=""):
-    """Return what the cases of a part give with microgpt.py, or with a mistake in it."""
-    return results(Program(LESSON.replace(old, new), PROGRAM).load(), part)
+def reference(part, *edits):
+    """Return what the cases of a part give with microgpt.py, or with edits to it: old, new, ..."""
+    lesson = LESSON
+    for old, new in zip(edits[::2], edits[1::2]):
+        lesson = lesson.replace(old, new)
+    return results(Program(lesson, PROGRAM).load() if edits else original(), part)
 
 
-def hint(part, found):
-    """Return the mistake with which microgpt.py gives the same figures as the learner's; or ""."""
-    for old, new, words in MISTAKES[part]:
-        if all(map(same_figures, found.values(), reference(part, old, new).values())):
+UNDEFINED = {"ValueError", "ZeroDivisionError"}  # what 1 / 0, 0 ** -1 and log(0) raise
+
+
+def same(theirs, others, is_strict=True):
+    """Return whether two groups of results are the same; how 1 / 0 fails depends on its form."""
+    for a, b in zip(theirs.values(), others.values()):
+        if a.problem and b.problem:
+            kinds = {a.problem.kind, b.problem.kind}
+            if len(kinds) > 1 and (is_strict or kinds != UNDEFINED):
+                return False
+        elif a.leaves.keys() != b.leaves.keys():
+            return False
+        elif not all(agree(a.leaves[place], b.leaves[place]) for place in b.leaves):
+            return False
+    return True
+
+
+def hint(part, groups):
+    """Return which mistake microgpt.py needs to give what the learner's part gives; "" if none."""
+    wrong = [i for i, (a, b) in enumerate(zip(groups, reference(part))) if not same(a, b)]
+    first = wrong[0]
+    fails_always = all(result.problem for group in groups for result in group.values())
+    for *edits, words in MISTAKES[part]:
+        if same(groups[first], reference(part, *edits)[first], fails_always):
             return words
+    cases = [pair for i in wrong for pair in zip(groups[i].items(), reference(part)[i].values())]
+    cases = [(case, theirs) for (case, theirs), ours in cases if difference(case, theirs, ours)]
+    for problem in (theirs.problem for _, theirs in cases if theirs.problem):
+        for form, words in ERRORS:
+            if re.match(form, f"{problem.kind}: {problem.words}"):
+                return words
+    if all(case.startswith("grads(") and not any(x.leaves.values()) for case, x in cases):
+        return "no gradient gets through: is it a Value made of a plain number, without sources?"
     return ""
 
 
-def same_figures(theirs, others):
-    """Return whether two results are the same: errors of any kind, or figures that agree."""
-    if [Problem] in ([type(x) for x in theirs], [type(x) for x in others]):
-        return [type(x) for x in theirs] == [type(x) for x in others]
-    return len(theirs) == len(others) and all(map(agree, theirs, others))
+# The check
 
 
 class Checker(doctest.OutputChecker):
-    """Compares figures as agree() does: another order of adding changes the last digits."""
+    """Compares numbers as agree() does: another order of adding changes the last digits."""
 
     NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
@@ -368,120 +469,168 @@ class Examples(doctest.DocTestRunner):
 
     def __init__(self, learner):
         super().__init__(Checker(), verbose=False)
-        self.learner, self.first, self.num_failed, self.has_raised = learner, "", 0, False
+        self.learner, self.first, self.num_tried, self.has_raised = learner, "", 0, False
 
     def report_start(self, out, test, example):
-        wait()
+        wait(3)
+        self.num_tried += bool(example.want)
 
     def report_failure(self, out, test, example, got):
-        given, wanted = (" ".join(text.split()) or "nothing" for text in (got, example.want))
-        self.note(f"{example.source.strip()} should give {wanted}, and gives {given}")
+        given, wanted = (" ".join(text[:200].split()) or "nothing" for text in (got, example.want))
+        words = f"{self.call(example)} should give {wanted}, and gives {given}"
+        self.first = self.first or words
 
     def report_unexpected_exception(self, out, test, example, exc_info):
-        self.note(f"{example.source.strip()} raises {Problem(exc_info[1], self.learner)}")
+        problem = Problem(exc_info[1], self.learner)
+        self.first = self.first or f"{self.call(example)} raises {problem}"
         self.has_raised = True
 
-    def note(self, words):
-        """Keep the first words."""
-        self.first, self.num_failed = self.first or words, self.num_failed + 1
+    def call(self, example):
+        """Return what is called, without a comment."""
+        return re.sub(r"\s+#.*", "", example.source.strip())
 
 
-def wait():
-    """Give the next example, case or step its time; if that is over, say where we are, and end."""
-    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+class Printed:
+    """Shows the first lines of what the learner's program prints, and counts the others."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, *things, sep=" ", end="\n", **others):
+        self.count += 1
+        if self.count <= 5:
+            say("printed", (" " if sep is None else sep).join(map(str, things)))
+        elif self.count == 6:
+            say("printed", "...")
+
+
+class Watch:
+    """Ends the process if something takes too long, and writes where it was to a file."""
+
+    patience, file = PATIENCE, sys.__stderr__
+
+
+def wait(times=1):
+    """Give the next example, case or step its time."""
+    faulthandler.dump_traceback_later(times * Watch.patience, exit=True, file=Watch.file)
+
+
+def say(stage, words):
+    """Print a line of the report."""
+    print(f"{stage:11s}{words}", flush=True)
 
 
 class Check:
-    """The stages of a check: each returns whether all agrees, and what to say."""
+    """The stages of a check: each says what it finds, and returns whether all agrees."""
 
     def __init__(self, learner):
         self.learner, self.has_raised = learner, False
-        self.original = original()
         wait()
         self.module = learner.load()
-        fill_in(self.module, learner.blank)
+        self.module.print = Printed()  # what the learner prints isn't part of the results
+        lend(self.module, learner.blank)
 
     def examples(self):
         """Try the examples in the docstrings of microgpt.py: those of what the learner wrote."""
         names = [name for part in self.learner.own for name in (part, part.split(".")[0])]
-        runner, num_tried = Examples(self.learner), 0
-        for test in doctest.DocTestFinder().find(self.original, "", globs=vars(self.module)):
+        runner = Examples(self.learner)
+        for test in doctest.DocTestFinder().find(original(), "", globs=vars(self.module)):
             if test.name.lstrip(".") in names or not names:
-                num_tried += runner.run(test, out=str, clear_globs=False).attempted
-        self.has_raised |= runner.has_raised
-        if runner.first:
-            return False, f"{runner.num_failed} of {num_tried} differ: {runner.first}"
-        return True, f"{num_tried} of {num_tried} give what they show" if num_tried else ""
+                runner.run(test, out=str, clear_globs=False)
+        self.has_raised = runner.has_raised
+        if runner.first or runner.num_tried:
+            n = runner.num_tried
+            say("examples", runner.first or f"{n} of {n} give what they show")
+        return not runner.first
 
     def cases(self):
         """Try small cases: first those of what the learner wrote, with a look at usual mistakes."""
-        own, wrong = self.learner.own, {}
+        own, wrong, num_tried = self.learner.own or [*PARTS], [], 0
         for part in sorted(PARTS, key=lambda part: part not in own):
             if wrong and part not in own:
                 break  # it may only be wrong because another part is
-            found = results(self.module, part, self.learner)
-            words = list(filter(None, map(difference, found, found.values(), reference(part).values())))
-            if words:
-                wrong[part] = words[0], hint(part, found)
-                self.has_raised |= any(isinstance(x, Problem) for xs in found.values() for x in xs)
+            groups = results(self.module, part, self.learner)
+            num_tried += sum(map(len, groups)) if part in own else 0
+            for theirs, ours in zip(groups, reference(part)):
+                for case in ours:
+                    words = difference(case, theirs[case], ours[case])
+                    wrong += [(part, groups, case, theirs[case], words)] if words else []
         if not wrong:
-            n = sum(len(reference(part)) for part in PARTS)
-            return True, f"{n} of {n} are as in microgpt.py"
-        words, guess = next((pair for pair in wrong.values() if pair[1]), [*wrong.values()][0])
-        return False, words + (f"\n{'hint':11s}{guess}" if guess else "")
+            say("cases", f"{num_tried} of {num_tried} are as in microgpt.py")
+            return True
+        hints = {part: hint(part, groups) for part, groups, *_ in wrong}
+        part, _, case, result, words = next((x for x in wrong if hints[x[0]]), wrong[0])
+        if not (self.has_raised and result.problem):  # it was in an example, too
+            say("cases", words)
+            used = [WORDS[name] for name in WORDS if f"{name}(" in case]
+            if used:
+                say("where", "; ".join(used))
+        if hints[part]:
+            say("hint", hints[part])
+        self.has_raised |= any(result.problem for _, _, _, result, _ in wrong)
+        return False
 
     def gradients(self):
         """Nudge two parameters of each matrix by 0.001: does the loss change as their grads say?"""
-        model = self.module.GPT(27, n_embd=8, n_head=2, rng=random.Random(42))
-        tokens = [26, 4, 12, 12, 0, 26]
-        model.loss(tokens).backward()
-        reference = self.original.GPT(27, n_embd=8, n_head=2, rng=random.Random(42))
-        reference.loss(tokens).backward()
-        rows = [(name, i) for name, rows in model.state_dict.items() for i in range(len(rows))]
-        places = [(name, i, j) for name, i in rows for j in range(len(model.state_dict[name][i]))]
-        steepest = sorted(zip(places, reference.parameters), key=lambda pair: -abs(pair[1].grad))
+        tokens, models = [26, 4, 12, 12, 0, 26], []
+        for module in (original(), self.module):
+            models.append(module.GPT(27, n_embd=8, n_head=2, rng=random.Random(42)))
+            wait()
+            models[-1].loss(tokens).backward()
         num_tried = 0
-        for name in model.state_dict:
-            for _, i, j in [place for place, _ in steepest if place[0] == name][:2]:
-                wait()
-                p, losses = model.state_dict[name][i][j], []
+        for name, rows in models[0].state_dict.items():
+            places = [(i, j) for i in range(len(rows)) for j in range(len(rows[i]))]
+            for i, j in sorted(places, key=lambda place: -abs(rows[place[0]][place[1]].grad))[:2]:
+                p, losses = models[1].state_dict[name][i][j], []
                 for nudge in (0.001, -0.002, 0.001):
+                    wait()
                     p.data += nudge
-                    losses.append(model.loss(tokens).data)
+                    losses.append(models[1].loss(tokens).data)
                 slope = (losses[0] - losses[1]) / 0.002
                 if not math.isclose(p.grad, slope, rel_tol=1e-3, abs_tol=1e-5):
-                    place = f"d(loss)/d({name}[{i}][{j}])"
-                    return False, f"{place} is {p.grad:.5f}, and a nudge of 0.001 gives {slope:.5f}"
+                    wanted = f"a nudge of 0.001 says that it should be {slope:.5f}"
+                    say("gradients", f"grad of {name}[{i}][{j}] is {p.grad:.5f}, and {wanted}")
+                    return False
                 num_tried += 1
-        return True, f"{num_tried} of {num_tried} agree with a nudge of 0.001"
+        say("gradients", f"{num_tried} of {num_tried} fit what yours computes, by a nudge of 0.001")
+        return True
 
     def losses(self):
-        """Compare twenty steps of the default run, the loss on held-out names, and five names."""
-        ours, theirs = self.runs = [Run(module) for module in (self.original, self.module)]
-        for step in range(1, NUM_STEPS + 1):
+        """Compare twenty steps of the default run, losses on held-out names, and new names."""
+        ours, theirs = self.runs = [Run(module) for module in (original(), self.module)]
+        for step in range(1, 21):
             wait()
-            found = difference(f"step {step}", [next(theirs.losses, None)], [next(ours.losses)])
-            if found:
-                return False, f"{step - 1} of {NUM_STEPS} agree; {found}"
-        wait()
-        found = difference("the held-out loss", [theirs.held_out_loss()], [ours.held_out_loss()])
-        if not found and "draw" not in self.learner.own:  # which may use rng in its own way
-            found = difference("the names", theirs.names(), ours.names())
-        if found:
-            return False, f"{NUM_STEPS} of {NUM_STEPS} agree; {found}"
-        return True, f"{NUM_STEPS} steps, the loss on held-out names and five new names agree"
+            given, wanted = (Result(next(run.losses, None)) for run in (theirs, ours))
+            words = difference(f"step {step}", given, wanted)
+            if words:
+                say("losses", f"{step - 1} of 20 agree; {words}")
+                return False
+        for doc in ours.docs[-5:]:
+            wait()
+            given, wanted = (Result(run.held_out_loss(doc)) for run in (theirs, ours))
+            words = words or difference(f"the loss on {doc}, which is held out,", given, wanted)
+        for i in range(0 if "draw" in self.learner.own else 5):  # which may use rng in its own way
+            wait()
+            given, wanted = (Result(run.name()) for run in (theirs, ours))
+            words = words or difference(f"new name {i + 1}", given, wanted)
+        say("losses", f"20 of 20 agree; {words}" if words else
+            "20 steps of the default run, five held-out names and five new ones agree")  # fmt: skip
+        return not words
 
     def speed(self):
-        """Compare the time of ten more steps, taken in turn."""
-        seconds = [0.0, 0.0]
+        """Compare the time of ten more steps, taken in turn, and the number of nodes."""
+        ratios = []
         for _ in range(10):
-            for i, run in enumerate(self.runs):
-                wait()
-                start = time.perf_counter()
+            wait()
+            times = [time.perf_counter()]
+            for run in self.runs:
                 next(run.losses)
-                seconds[i] += time.perf_counter() - start
-        ratio = seconds[1] / seconds[0]
-        return True, f"a step takes {ratio:.1f} times as long as in microgpt.py"
+                times.append(time.perf_counter())
+            ratios.append((times[2] - times[1]) / (times[1] - times[0]))
+        ratio, (ours, theirs) = statistics.median(ratios), (run.num_nodes() for run in self.runs)
+        nodes = f": its graph has {theirs / ours:.1f} times as many nodes" if theirs > ours else ""
+        say("speed", f"a step takes {ratio:.1f} times as long as in microgpt.py{nodes}")
+        return True
 
 
 class Run:
@@ -497,41 +646,40 @@ class Run:
         optimizer, rates = module.Adam(self.model.parameters), module.linear_decay(0.01, 1000)
         self.losses = iter(module.train(self.model, optimizer, batches, rates))
 
-    def held_out_loss(self):
-        """Return the loss on twenty names that it has not trained on."""
-        return self.module.evaluate(self.model, [self.tokenizer.encode(x) for x in self.docs[-20:]])
+    def held_out_loss(self, doc):
+        """Return the loss on a document."""
+        return self.module.evaluate(self.model, [self.tokenizer.encode(doc)])
 
-    def names(self):
-        """Return five names that the model writes."""
+    def name(self):
+        """Return a name that the model writes."""
         bos, size = self.tokenizer.bos, self.model.block_size
-        how = {"stop": bos, "rng": self.rng}
-        written = [self.module.sample(self.model, [bos], size, **how) for _ in range(5)]
-        return [self.tokenizer.decode(tokens) for tokens in written]
+        tokens = self.module.sample(self.model, [bos], size, stop=bos, rng=self.rng)
+        return self.tokenizer.decode(tokens)
 
-
-def say(stage, words):
-    """Print a line of the report."""
-    print(f"{stage:11s}{words}", flush=True)
+    def num_nodes(self):
+        """Return how many nodes the graph of a document's loss has."""
+        loss = self.model.loss(self.tokenizer.encode(self.docs[0]))
+        return len(original().Value.topological_order(loss))
 
 
 def compare(path):
     """Say stage by stage how far a program agrees with microgpt.py; return whether all does."""
-    learner = Program(path.read_text(encoding="utf-8"), path)
-    say("yours", ", ".join(learner.own) or "nothing: all bodies are those of microgpt.py")
+    learner = Program(read(path), path)
+    others = f" (and outside of it: {', '.join(learner.others)})" if learner.others else ""
+    say("yours", (", ".join(learner.own) or "no part differs") + others)
     stages = ["examples", "cases", "gradients", "losses", "speed"]
     if learner.own and not {*learner.own} & {*parts_of("2"), *parts_of("3")}:
         stages.remove("gradients")  # the parts of other chapters have none
-    all_agrees, stage = True, "program"
+    all_agrees, stage = True, "loading"
     try:
         check = Check(learner)
         for stage in stages:
-            if (stage == "speed" and not all_agrees) or (stage == "gradients" and check.has_raised):
+            if stage not in ("examples", "cases") and check.has_raised:
+                say("skipped", "the rest: mend the error first")
                 break
-            agrees, words = getattr(check, stage)()
-            if words:
-                say(stage, words)
-            all_agrees &= agrees
-    except (Exception, SystemExit) as error:
+            if stage != "speed" or all_agrees:
+                all_agrees &= getattr(check, stage)()
+    except BaseException as error:
         say(stage, f"raises {Problem(error, learner)}")
         return False
     finally:
@@ -539,56 +687,61 @@ def compare(path):
     return all_agrees
 
 
-CHILD = """
-import signal, sys
-from contextlib import suppress
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-sys.path.insert(0, sys.argv[1])
-import rebuild
-sys.stdout.reconfigure(errors="backslashreplace")
-with suppress(ImportError, OSError, ValueError):  # what fills the memory without end, must end, too
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
-rebuild.PATIENCE = float(sys.argv[3])
-sys.exit(not rebuild.compare(Path(sys.argv[2])))
-"""
+AGREES, DIFFERS = 100, 101  # exit statuses that a learner's program won't give by chance
+CHILD = "import sys; sys.path[0] = sys.argv[1]; from tests import rebuild; rebuild.work(*sys.argv)"
+
+
+def work(_, folder, path, patience, report):
+    """Compare a program in this process, which ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.stdout.reconfigure(errors="backslashreplace")
+    with suppress(ImportError, OSError, ValueError):  # what fills the memory must end, too
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+    Watch.patience, Watch.file = float(patience), open(report, "w", encoding="utf-8")
+    agrees = compare(Path(path))
+    sys.stderr.flush()
+    os._exit(AGREES if agrees else DIFFERS)  # whatever else the program has started
 
 
 def check(path, patience=PATIENCE):
     """Check a program in a process of its own; return the exit status."""
     try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot read {path} ({reason}): --list names what it can hold") from None
-    try:
-        learner = Program(source, path)
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "text", None) or ""
-        say("syntax", f"{error.args[0]}; line {getattr(error, 'lineno', '?')}: {line.strip()}")
+        learner = Program(read(path), path)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        if not path.is_file():
+            raise
+        line = getattr(error, "lineno", None)
+        place = f"; line {line}: {(error.text or '').strip()[:200]}" if line else ""
+        say("syntax", f"{error.args[0] if error.args else type(error).__name__}{place}")
         return 1
     if learner.missing:
         say("missing", f"{', '.join(learner.missing)}: bring back the line with def and the name")
         return 1
-    status, lines = 0, {name: body(learner.functions[name])[0].lineno for name in learner.blank}
-    if learner.own or not lines:
-        folder = str(Path(__file__).resolve().parent)
-        command = [sys.executable, "-c", CHILD, folder, str(path), str(patience)]
-        process = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        status = process.returncode
-        words = process.stderr.decode("utf-8", "backslashreplace")
-        if "Timeout (" in words:
+    status = DIFFERS
+    lines = {name: body(learner.functions[name])[0].lineno for name in learner.blank}
+    if learner.own or learner.others or not lines:
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report"
+            words = map(str, (ROOT, path, patience, report))
+            command = [sys.executable, "-c", CHILD, *words]
+            status = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
+            words = report.read_text(encoding="utf-8") if report.exists() else ""
+        if words:
             frames = re.findall(r'File "(.+)", line (\d+) in', words)
-            places = [int(line) for file, line in frames if file == str(path)]
+            here = str(path).encode("ascii", "backslashreplace").decode()
+            places = [int(line) for file, line in frames if file == here]
             own = [line for line in places if learner.is_own(line)] or places
-            line = f"line {own[0]}: {source.splitlines()[own[0] - 1].strip()}" if own else "?"
-            say("stopped", f"no end after {patience:g} seconds, in {line}")
-        elif status not in (0, 1):
-            say("stopped", f"Python ended with status {status}: {words.strip()[-300:]}")
+            line = learner.source.split("\n")[own[0] - 1].strip() if own else ""
+            place = f"; line {own[0]}: {line}" if own else ""
+            question = "endless, or only slower?"
+            say("stopped", f"not finished after {patience:g} seconds: {question}{place}")
+        elif status not in (AGREES, DIFFERS):
+            say("stopped", f"the program has ended Python, with status {status}")
     if lines:
         say("to write", ", ".join(f"{name} (line {lines[name]})" for name in lines))
-    return 1 if status or lines else 0
+    return 0 if status == AGREES and not lines else 1
 
 
 def main():
@@ -596,23 +749,30 @@ def main():
     parser = argparse.ArgumentParser(
         "rebuild.py", "rebuild.py --list | PART ... | --check [FILE]", allow_abbrev=False
     )
-    parser.description = __doc__.split("\n")[0]
+    parser.description = "Rebuild a part of microgpt.py yourself, and be told how far you agree."
     parser.add_argument("parts", nargs="*", metavar="PART", help="a part, or a chapter from 1 to 5")
     parser.add_argument("--list", action="store_true", help="name all parts")
     parser.add_argument("--check", nargs="?", const="try.py", metavar="FILE", help="check try.py")
+    parser.error = lambda words: parser.exit(2, f"rebuild.py: error: {words}\n")
     given = parser.parse_args()
     if [bool(given.parts), given.list, given.check is not None].count(True) != 1:
         parser.error("give a part to write, or --check, or --list, which names all parts")
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if given.check is not None:
             return check(Path(given.check))
-        if given.parts:
+        if given.list:
+            for title, names in chapters().items():
+                print(title, *(f"   {name:24s} {PARTS[name]}" for name in names), sep="\n")
+        else:
             write([name for word in given.parts for name in parts_of(word)], Path("try.py"))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
     except (OSError, ValueError) as error:
+        with suppress(OSError):
+            sys.stdout.close()  # what a closed pipe hasn't taken must not be tried again
         parser.error(str(error))
-    if given.list:
-        for title, names in chapters().items():
-            print(title, *(f"   {name:24s} {PARTS[name]}" for name in names), sep="\n")
     return 0
 
 

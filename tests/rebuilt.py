@@ -62,7 +62,7 @@ BODIES = {
         for node in order:
             if node.sources:
                 node.grad = 0.0
-        self.grad = 1.0
+        self.grad += 1.0
         for node in reversed(order):
             for inputs, local_grads in node.sources:
                 for i in range(len(inputs)):
@@ -114,7 +114,7 @@ BODIES = {
         return result
     """,
     "GPT.forward": """
-        t = len(cache[-1][0])
+        t = len(cache[0][0])
         if t >= self.block_size:
             raise ValueError("no room is left")
         weights = self.state_dict
@@ -125,7 +125,7 @@ BODIES = {
         for layer in range(self.n_layer):
             name, (past_keys, past_values) = f"layer{layer}.", cache[layer]
             y = rmsnorm(x)
-            q, k, v = (linear(y, weights[name + part]) for part in ("attn_wq", "attn_wk", "attn_wv"))
+            q, k, v = (linear(y, weights[f"{name}attn_w{letter}"]) for letter in "qkv")
             past_keys += [k]
             past_values += [v]
             y = attention(q, past_keys, past_values, self.n_head)
@@ -183,7 +183,7 @@ BODIES = {
             return scores.index(best)
         chances = [math.exp((score - best) / temperature) for score in scores]
         if top_k:
-            least = sorted(scores, reverse=True)[:top_k][-1]
+            least = sorted(scores, reverse=True)[:top_k][-1]  # where there are fewer, of all
             chances = [c if score >= least else 0.0 for c, score in zip(chances, scores)]
         mark = rng.random() * sum(chances)
         for token, chance in enumerate(chances):
@@ -226,6 +226,9 @@ BODIES = {
 MISTAKES = (  # part, what it says above, what a learner might write instead, part of the hint
     ("Tokenizer.encode", "        tokens.append(self.bos)\n", "", "BOS is missing at the end"),
     ("Tokenizer.encode", "tokens = [self.bos]", "tokens = []", "BOS is missing at the start"),
+    ("Tokenizer.encode", "        tokens.append(self.bos)\n        return tokens",
+     "        return tokens[1:]", "both ends"),
+    ("Tokenizer.encode", "raise ValueError(", "raise KeyError(", ""),
     ("bigram_loss", "[1] * vocab_size", "[0] * vocab_size", ""),  # two mistakes in one
     ("bigram_loss", "sum(row)", "(sum(row) - vocab_size)", "grows by vocab_size"),
     ("Value.__mul__", "((self,), (other.data,)), ((other,), (self.data,))",
@@ -254,8 +257,13 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("Value.backward", "grad += node.grad", "grad = node.grad", "two paths"),
     ("Value.backward", "reversed(order)", "order", "y comes first"),
     ("Value.backward", "node.grad * local_grads[i]", "local_grads[i]", "multiplies"),
-    ("Value.backward", "self.grad = 1.0", "pass", "self.grad must be 1"),
-    ("Value.backward", "                node.grad = 0.0", "                pass", "passes mix"),
+    ("Value.backward", "self.grad += 1.0", "pass", "gets anywhere"),
+    ("Value.backward", "                node.grad = 0.0", "                pass",
+     "passed on again"),
+    ("Value.backward", "            if node.sources:\n                node.grad = 0.0",
+     "            node.grad = 0.0", "leaves must keep"),
+    ("Value.backward", "self.grad += 1.0", "self.grad = 1.0", "grow by 1"),
+    ("dot", ", (xs, d_xs), (ys, d_ys)", "", "plain number"),
     ("dot", ", (ys, d_ys)", "", "no gradient gets to b"),
     ("dot", "d_xs.append(y.data)", "d_ys.append(y.data)", ""),
     ("dot", "(xs, d_xs), (ys, d_ys)", "(xs, d_ys), (ys, d_xs)", "other way round"),
@@ -264,6 +272,13 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("rmsnorm", " / len(x)", "", "sum of the squares"),
     ("rmsnorm", " + 1e-5", "", "1e-5 is missing"),
     ("rmsnorm", " ** 0.5", "", "root is missing"),
+    ("rmsnorm", "(mean_square + 1e-5) ** 0.5", "mean_square ** 0.5 + 1e-5", "under the root"),
+    ("rmsnorm", "        mean_square", "        mean = sum(x) / len(x)\n"
+     "        x = [xi - mean for xi in x]\n        mean_square", "LayerNorm"),
+    ("rmsnorm", "return [xi / root for xi in x]",
+     "x[:] = [xi / root for xi in x]\n        return x", ""),
+    ("rmsnorm", "return [xi / root for xi in x]", "return (xi / root for xi in x)",
+     "return a list"),
     ("rmsnorm", "xi / root", "xi / root.data", "no gradient"),
     ("softmax", "(x - top).exp()", "x.exp()", "overflow"),
     ("softmax", "power * sum(powers) ** -1", "power", "division by the sum"),
@@ -271,16 +286,35 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("cross_entropy", "top = max(x.data for x in logits)", "top = 0", "overflow"),
     ("cross_entropy", "return total.log() - (logits[target] - top)",
      "return -((logits[target] - top).exp() / total).log()", "log(0) fails"),
+    ("cross_entropy", "(logits[target] - top)", "logits[target]", "added again"),
+    ("cross_entropy", "return total.log()", "return Value(total.log().data)", ""),
     ("cross_entropy", "(logits[target] - top)", "(logits[target].data - top)", "probability - 1"),
     ("attention", " / math.sqrt(n)", "", "divide them by sqrt(head_dim)"),
     ("attention", "math.sqrt(n)", "n", "divide by its square root"),
     ("attention", "math.sqrt(n)", "math.sqrt(len(query))", "sqrt(n_embd)"),
+    ("attention", "        return result", "            return result", "inside the loop"),
+    ("attention", "softmax(scores)", "scores", "aren't weights yet"),
+    ("attention", "range(a, b)", "range(n)", "its own part of the values"),
+    ("attention", "            scores = [dot(query[a:b], key[a:b])", "            scores = "
+     "[dot(query[h:h + n], key[h:h + n])", "not at h"),
     ("attention", "query[a:b], key[a:b]", "query, key", "its own part"),
     ("attention", "        n = len(query)", "        keys, values = keys[-1:], values[-1:]\n"
      "        n = len(query)", "only the last key"),
     ("GPT.forward", "past_keys, past_values, self", "[k], [v], self", "newest key"),
     ("GPT.forward", "past_keys += [k]\n            past_values += [v]",
      "past_keys = past_keys + [k]\n            past_values = past_values + [v]", "no past"),
+    ("GPT.forward", "            past_keys += [k]\n            past_values += [v]\n"
+     "            y = attention(q, past_keys, past_values, self.n_head)\n",
+     "            y = attention(q, past_keys, past_values, self.n_head)\n"
+     "            past_keys += [k]\n            past_values += [v]\n", "finds nothing"),
+    ("GPT.forward", 'weights["wpe"][t]', 'weights["wpe"][0]', "always 0"),
+    ("GPT.forward", "past_keys += [k]\n            past_values += [v]",
+     "past_keys += [v]\n            past_values += [k]", "changed places"),
+    ("GPT.forward", 'y = linear(y, weights[name + "attn_wo"])', "pass", "attn_wo isn't used"),
+    ("GPT.forward", "linear(x, weights", "linear(rmsnorm(x), weights", "no rmsnorm before lm_head"),
+    ("GPT.forward", 'return linear(x, weights["lm_head"])',
+     'return softmax(linear(x, weights["lm_head"]))', "return the logits"),
+    ("GPT.forward", "        return linear", "            return linear", "inside the loop"),
     ("GPT.forward", ' + weights["wpe"][t][i]', "", "row of wpe"),
     ("GPT.forward", "x = rmsnorm(x)\n        for", "for", "right after the embeddings"),
     ("GPT.forward", "y = rmsnorm(x)\n            q", "y = x\n            q", "before attention"),
@@ -299,29 +333,71 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
             v = self.squares[i]""", "bias correction"),
     ("Adam.step", " / (1 - self.beta1**t)", "", ""),  # half of it: nothing that it knows
     ("Adam.step", "        self.steps_done += 1\n", "", "not counted"),
+    ("Adam.step", "- self.beta1) *", "- beta1) *", ""),  # a NameError, no mistake in the sums
+    ("Adam.step", "g**2", "g", ""),
+    ("Adam.step", "        t = self", "        self.beta1, self.beta2 = self.beta2, self.beta1\n"
+     "        t = self", ""),
+    ("Adam.step", "            self.parameters[i].data -=", "            g -=", "haven't changed"),
+    ("Adam.step", "            g = self", "            self.steps_done += i > 0\n"
+     "            t = self.steps_done\n            g = self", "with each parameter"),
     ("Adam.step", "v**0.5", "v", "square root"),
     ("Adam.step", "learning_rate * m / (v**0.5 + self.epsilon)", "learning_rate * g", "plain"),
     ("Adam.step", "data -=", "data +=", "climbs"),
     ("linear_decay", "num_steps - step)", "num_steps - step - 1)", "from 0"),
     ("train", "                p.grad = 0\n", "                pass\n", "not cleared"),
     ("train", "            for example in batch:\n", "            for example in batch:\n"
-     "                for p in model.parameters:\n                    p.grad = 0\n", "once per batch"),
+     "                for p in model.parameters:\n                    p.grad = 0\n",
+     "only the last example"),
     ("train", " * (1 / len(batch))", "", "len(batch)"),
+    ("train", """                mean += loss.data
+            if math.isnan(mean) or math.isinf(mean):
+                raise FloatingPointError("it has diverged")
+            optimizer.step(rate)
+""", """                mean += loss.data
+                optimizer.step(rate)
+            if math.isnan(mean) or math.isinf(mean):
+                raise FloatingPointError("it has diverged")
+""", "after each example"),
+    ("train", "                loss.backward()\n", "", "isn't called"),
+    ("train", "                loss.backward()\n                mean += loss.data\n",
+     "                mean += loss.data\n            loss.backward()\n", "only the last example"),
+    ("train", "            optimizer.step(rate)\n            yield mean", "            yield mean\n"
+     "            optimizer.step(rate)", "before the yield"),
+    ("train", "            optimizer.step(rate)\n", "", "stays as it is"),
     ("train", "if math.isnan(mean) or math.isinf(mean)", "if False", "FloatingPointError"),
     ("draw", " / temperature", "", "not used"),
     ("draw", " / temperature", " * temperature", "multiplies"),
     ("draw", "if top_k:", "if False:", "top_k is not used"),
     ("draw", "score - best", "score", "overflow"),
     ("draw", "rng.random()", "random.random()", "from rng"),
-    ("sample", "            if token == stop:\n                break\n            new.append(token)\n",
-     "            new.append(token)\n            if token == stop:\n                break\n",
-     "not part of"),
+    ("sample", """            if token == stop:
+                break
+            new.append(token)
+""", """            new.append(token)
+            if token == stop:
+                break
+""", "not part of"),
     ("sample", "if token == stop", "if False", "when stop is drawn"),
     ("sample", "forward(token, cache)\n        return new",
      "forward(token, cache)\n        return [*tokens, *new]", "only the new ones"),
     ("sample", "if len(context) > model.block_size", "if False", "into an empty cache"),
     ("sample", "logits = model.forward(token, cache)\n        return",
-     "logits = model.forward(token, model.new_cache())\n        return", ""),
+     "logits = model.forward(token, model.new_cache())\n        return", "forgets"),
+    ("sample", "temperature, top_k, rng", "temperature, rng=rng", "top_k isn't passed on"),
+    ("sample", "temperature, top_k, rng)", "temperature, top_k)", "passed on to draw"),
+    ("sample", "                for earlier in context:", "                for earlier in [token]:",
+     "not only the last"),
+    ("sample", "                context.pop(0)", "                break", "isn't the end"),
+    ("Adam.step", "for i in range(len(self.parameters))", "for i in self.params", ""),
+    ("Value.__mul__", "if isinstance(other, (int, float)):\n            return",
+     "if isinstance(other, (int, float)):\n            return valeu or", ""),
+    ("cross_entropy", "top = max(x.data for x in logits)", "top = logits[target].data", ""),
+    ("softmax", "top = max(x.data for x in logits)", "top = logits[0].data", ""),
+    ("sample", "context[-model.block_size:]", "context[-block_size:]", ""),
+    ("Value.topological_order", "if x.sources and x not in seen", "if x not in seen", ""),
+    ("evaluate", "return total / n", "return total", "the sum"),
+    ("evaluate", "loss.data", "loss", ""),
+    ("evaluate", "        return total / n", "        total / n", ""),
     ("evaluate", """        total, n = 0.0, 0
         for tokens in examples:
             for loss in model.losses(tokens):
