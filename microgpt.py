@@ -13,8 +13,9 @@ them so that the loss falls:
     4. Training   gradients say which way to nudge each parameter, Adam says how far
     5. Sampling   the model writes names of its own, and beats the one that counts
 
-These five chapters are the whole algorithm, to be read from top to bottom. Chapters 6 to 8 make a
-convenient program of it. Each `# %%` starts a cell of a notebook.
+These five chapters are the whole algorithm, to be read from top to bottom. Then write parts of it
+yourself: `python tests/rebuild.py --list` names them. Chapters 6 to 8 make a convenient program of
+it. Each `# %%` starts a cell of a notebook.
 """
 
 import math

@@ -95,12 +95,13 @@ def start_deeper_run():
 
 @functools.lru_cache(maxsize=None)
 def start_few_names_run():
-    """Start the program on the first 100 names, which it comes to know by heart."""
-    names = (ROOT / "names.txt").read_text(encoding="utf-8").split("\n")[:100]
+    """Start the program on 100 names, which it comes to know by heart, and grade it on others."""
+    names = (ROOT / "names.txt").read_text(encoding="utf-8").split("\n")[:200]
     with tempfile.NamedTemporaryFile("w", delete=False) as file:
         file.write("\n".join(names))
     atexit.register(os.remove, file.name)
-    return start_long_run(PROGRAM, "--data", file.name, "--eval_interval", 250)
+    flags = ("--val_fraction", 0.5, "--eval_interval", 200)
+    return start_long_run(PROGRAM, "--data", file.name, *flags)
 
 
 def start_long_run(*arguments):

@@ -57,7 +57,7 @@ class Readme(unittest.TestCase):
                 cwd = ROOT if command.startswith("python tests/") else copy
                 cls.running.append((command, start(*words, cwd=cwd)))
                 cls.addClassCleanup(cls.running[-1][1].communicate)
-            if "names.json" in command or "few.txt" in command:  # the next one needs it
+            if "names.json" in command or ".txt" in command:  # the next one needs it
                 cls.running[-1][1].wait()
 
     def test_the_session_is_what_the_default_run_prints(self):
@@ -70,7 +70,7 @@ class Readme(unittest.TestCase):
 
     def test_what_is_to_be_typed_works(self):
         shown = {"--help": "\n  --temperature ", "benchmark": "first loss on the screen"}
-        shown.update({"exercises": "all as in the README\n", "open('few.txt'": ""})
+        shown.update({"exercises": "all as in the README\n", "open('few": "", "open('five": ""})
         for command, process in self.running:
             with self.subTest(command):
                 out, err = process.communicate()
@@ -88,30 +88,41 @@ class Readme(unittest.TestCase):
         form += [rf"{losses} \| bigram table 2\.4602 \| ln\(27\) 3\.2958", r"saved names\.json"]
         self.assertRegex(report, "\\A" + "\n".join(form) + "\n\\Z")
 
-    def test_each_exercise_has_its_figures_and_its_change_fits_the_program(self):
-        source = PROGRAM.read_text(encoding="utf-8")
-        numbers = re.findall(r"(?m)^\*\*(\d+)\. ", exercises.SECTION)
-        self.assertEqual(numbers, [str(i + 1) for i in range(len(numbers))])
-        names = {row[0] for row in exercises.rows()}
-        self.assertEqual({re.match(r"\d+", name)[0] for name in names}, {"0", *numbers})
-        self.assertEqual(len(exercises.rows()), exercises.SECTION.count("\n| ") - 1)
-        self.assertLessEqual(set(exercises.changes()), names)
-        for name, diffs in exercises.changes().items():
-            with self.subTest(name):
-                self.assertGreater(len(diffs), 0)
-                text = source
-                for diff in diffs:
-                    text = exercises.changed(text, diff)
-                compile(text, "microgpt.py", "exec")
-        for name, _, few, many in exercises.rows():
-            self.assertRegex(few, r"\A\d\.\d{4}\Z")
-            self.assertRegex(many, r"\A(\d\.\d{4}|>\d|diverges)\Z")
-        self.assertIn(f" | val loss {exercises.rows()[0][3]} | ", result(start_default_run())[1])
+    def test_each_exercise_asks_first_and_its_change_fits_the_program(self):
+        source, texts = PROGRAM.read_text(encoding="utf-8"), exercises.texts()
+        self.assertEqual([*texts], [str(i + 1) for i in range(len(texts))])
+        for number, text in texts.items():
+            with self.subTest(number):
+                question, answer = text.split(f"\n<details><summary>Answer {number}</summary>\n")
+                self.assertIn("?", question)
+                self.assertIn("\n</details>\n", answer)
+                for spoiler in ("```diff", "| ", "loss 2."):
+                    self.assertNotIn(spoiler, question)
+                rows = [row for row in exercises.rows() if row.number == number]
+                self.assertEqual(len(rows), text.count("\n| `"))
+                self.assertGreater(len(rows), 0)
+                for row in rows:
+                    diffs = exercises.changes(number, row.label)
+                    self.assertTrue(diffs or row.command.startswith("microgpt.py"))
+                    program = source
+                    for diff in diffs:
+                        program = exercises.changed(program, diff)
+                    compile(program, "try.py", "exec")
+                    self.assertRegex(row.few, r"\A(>?\d+(\.\d{4})?|–)\Z")
+                    for loss in (row.train, row.val):
+                        self.assertRegex(loss, r"\A(\d\.\d{4}|>\d+|overflow|diverges)\Z")
+        ((few, train, val),) = re.findall(
+            r"this loss is (\S+), and a whole run ends with a train loss of (\S+) and a val loss of (\S+)\. ",
+            " ".join(exercises.SECTION.split()),
+        )
+        self.assertIn(f"\ntrain loss {train} | val loss {val} | ", result(start_default_run())[1])
+        # `dot` written with + and * is the same program, digit for digit
+        self.assertEqual(exercises.rows()[1][3:], (few, train, val))
 
     def test_a_figure_that_differs_is_noticed(self):
         for figure, wanted, is_right in (
             ("2.3808", "2.3808", True), ("2.3809", "2.3808", False), ("diverges", "diverges", True),
-            ("2.3808", "diverges", False), ("4.1302", ">4", True), ("3.9", ">4", False),
+            ("2.3808", "diverges", False), ("4.1302", ">4", True), ("overflow", "diverges", False), ("3.9", ">4", False),
             ("diverges", ">4", False), ("Traceback", ">4", False),
         ):  # fmt: skip
             self.assertIs(exercises.agrees(figure, wanted), is_right)

@@ -277,7 +277,7 @@ class Figures(unittest.TestCase):
     def test_the_overfitting_run_prints_what_it_shows(self):
         lines = re.findall(r"(?m)^(?:step .* \| lr|train loss) .*\n", result(start_few_names_run())[1])
         self.assertIn(f"```console\n{''.join(lines)}```", README)
-        self.assertEqual(len(lines), 4)
+        self.assertEqual(len(lines), 5)
 
     def test_what_is_counted_in_the_names(self):
         pairs = Counter(pair for doc in DOCS[:28830] for pair in zip(doc, doc[1:] + "."))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests import rebuild
 from tests.rebuilt import BODIES, MISTAKES
-from tests.support import PROGRAM, ROOT, TRACE, start
+from tests.support import PROGRAM, ROOT, TRACE, section, start
 
 SOURCE = PROGRAM.read_text(encoding="utf-8")
 WALL = "# %% The algorithm ends here"
@@ -163,6 +163,27 @@ class TakenOut(Tool):
                         self.assertNotEqual(old, new)
                 self.assertIn(len(edits), (2, 4, 6))
                 self.assertLess(len(words), 90)
+
+
+class Session(Tool):
+    def test_the_session_of_the_readme_is_what_happens(self):
+        body, said = None, ""
+        for language, block in re.findall(r"```(\w+)\n(.+?)```", section("Rebuild it yourself"), re.S):
+            if language == "python":
+                body = textwrap.dedent(block)
+                continue
+            command, _, wanted = block.partition("\n")
+            prompt, tool, *words = command.split()[1:]
+            self.assertEqual((prompt, tool), ("python", "tests/rebuild.py"))
+            if body:
+                self.path.write_text(put_back(rmsnorm=body), encoding="utf-8")
+            status, out, err = self.call(*words)
+            self.assertEqual((status, out, err), (1 if body else 0, wanted, ""))
+            said += out
+        self.assertIn("hint", said)
+
+    def test_the_program_names_the_tool(self):
+        self.assertIn("`python tests/rebuild.py --list`", SOURCE[: SOURCE.index("import math")])
 
 
 class PutBack(Tool):

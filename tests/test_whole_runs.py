@@ -93,8 +93,8 @@ class FewNames(unittest.TestCase):
         self.assertEqual((status, err), (0, ""))
         form = r"(?:step +(\d+) / 1000 \| lr \S+ \| )?train loss (\S+) \| val loss (\S+)"
         steps, train, val = zip(*re.findall(rf"(?m)^{form}", out))
-        self.assertEqual(steps, ("250", "500", "750", ""))
+        self.assertEqual(steps, ("200", "400", "600", "800", ""))
         train, val = [float(loss) for loss in train], [float(loss) for loss in val]
         self.assertEqual(train, sorted(train, reverse=True))
-        self.assertLess(min(val), val[-1] - 0.05)
-        self.assertLess(train[-1], val[-1] - 0.5)
+        self.assertLess(min(val), val[-1] - 0.2)
+        self.assertLess(train[-1], val[-1] - 1)
