@@ -380,7 +380,7 @@ class GPT:
 #
 # A step takes a batch of examples (here, one name), computes its mean loss and the gradients, and
 # moves every parameter. How far? Plain gradient descent takes off learning_rate * gradient, with a
-# learning rate such as 0.01. But gradients differ a thousandfold from parameter to parameter. So
+# learning rate such as 0.1. But gradients differ a thousandfold from parameter to parameter. So
 # Adam (Kingma & Ba, 2015) keeps two running means for each parameter: the mean of its gradient, and
 # the mean of the square of its gradient. It takes off learning_rate * mean / sqrt(square). For a
 # gradient that stays the same from step to step, this ratio is 1 or -1, whatever its size. For one
@@ -497,8 +497,9 @@ def first_run(docs, num_steps=1000):
     """Chapters 1 to 5 put together: train on names, grade the model on others, and write 20 names.
 
     The bigrams are those of all 28,830 training names, and the model sees only 1,000 of them. Yet
-    it wins, as it looks back further. (Of the 200 graded names, 36 stand in the list twice, and so
-    among the training names, too.) The model and its tokenizer are returned.
+    it wins: it also knows the position, and looks back further. (Of the 200 graded names, 36 stand
+    in the list twice, and so among the training names, too.) The model and its tokenizer are
+    returned.
     first_run(split_docs(open("names.txt").read())) prints:
 
     step  100 | loss 2.7384

@@ -41,14 +41,14 @@ def texts():
 
 
 def changes(number, label=""):
-    """Return the diffs of an exercise: all of them, or that of its variant (a), (b), ..."""
+    """Return the diffs of an exercise: all of them, or those of its variant, such as (a, b)."""
     diffs = re.findall(r"```diff\n(.+?)```", texts()[number], re.S)
-    return [diffs["abc".index(label)]] if label else diffs
+    return [diffs["abc".index(letter)] for letter in label.split(", ")] if label else diffs
 
 
 def rows():
     """Return the rows of all answers' tables."""
-    form = r"(?m)^\| `python (.+?)`(?: \((\w)\))? \| (\S+) \| (\S+) \| (\S+) \|$"
+    form = r"(?m)^\| `python (.+?)`(?: \(([a-c, ]+)\))? \| (\S+) \| (\S+) \| (\S+) \|$"
     return [Row(n, *row) for n, text in texts().items() for row in re.findall(form, text)]
 
 

@@ -29,7 +29,6 @@ GRAPHS = """
     grads(lambda x: (a := x * 2) + (a * 3) * 5, 1)
     grads(lambda x: ((a := x * 2) * 3) * 5 + a, 1)
     grads(lambda x, y: dot([x, y], [x, y]), 2, 3)
-
     grad_between(lambda x: x * 2, lambda a: a * a, 3)
 
     grads(lambda x: x * x * x, 2, calls=2)
@@ -52,7 +51,6 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
         grads(lambda a: a * a, 3)
 
         Value(3.0) * 2
-        grads(lambda a: 2 * a, 3)
     """,
     "Value.topological_order": f"""
         order_of(lambda x: x * x)
@@ -67,6 +65,7 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
         dot(vector(1, 2), vector(3, 4), [3.0, 4.0])
         grads(lambda a, b, c, d: dot([a, b], [c, d]), 1, 2, 3, 4)
         grads(lambda a, b: dot([a, b], [a, b]), 3, 4)
+        grads(lambda a, b: dot([a, b], [a, b]), 3, 4, calls=2)
 
         dot(vector(1), vector(1, 2))
     """,
@@ -104,6 +103,7 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
     "attention": """
         attention(vector(1, 2), vectors("10", "01"), vectors("12", "34"), 1)
         attention(vector(1, 2, 3, 4), vectors("1020", "0102"), vectors("1234", "9786"), 2)
+        attention(vector(1, 2, 3, 4), vectors("1020", "0102"), vectors("1234", "9786"), 1)
         grads(lambda a, b, c: attention([a, b], [[b, c], [c, a]], [[c, c], [a, b]], 1)[0], 1, 2, 3)
     """,
     "GPT.forward": """
@@ -111,6 +111,7 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
         logits(model(n_layer=2), [4, 0, 1])
         grads_of_parameters(model(n_layer=2), [4, 0, 1, 4])
 
+        logits(model(block_size=2), [4, 0])
         logits(model(block_size=2), [4, 0, 1])
     """,
     "GPT.losses": """
@@ -119,10 +120,11 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
         model(block_size=2).losses([4, 0, 1, 4])
     """,
     "Adam.step": """
+        memory_after_steps(Adam, [0.1], [2.0])
+        memory_after_steps(Adam, [0.1, 0.1], [2.0, -3.0])
+
         parameters_after_steps(Adam, [0.1], [2.0])
         parameters_after_steps(Adam, [0.1, 0.1, 0.05], [2.0, 2.0, -3.0])
-
-        memory_after_steps(Adam, [0.1], [2.0])
 
         parameters_after_steps(Adam, [0.1, 0.1], [2.0, 1.0], beta1=0.5, beta2=0.5)
         parameters_after_steps(Adam, [0.1, 0.1], [1e-8, 0.0])
@@ -162,7 +164,9 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
         sample(model(), [4], 3, temperature=1.0, top_k=1, rng=random.Random(1))
 
         sample(model(size=20), [4], 9, temperature=0)
+        sample(model(size=20), [4], 9, temperature=0, stop=0)
         sample(model(size=20), [4, 0, 1, 2, 3, 0], 3, temperature=0)
+        sample(model(size=20), [4, 2, 2, 2, 0, 1, 3], 3, temperature=0)
 
         is_left_alone(lambda tokens: sample(model(), tokens, 3), [4])
 
@@ -173,7 +177,8 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
     """,
 }
 WORDS = {  # what the cases call besides the program
-    "grads": "grads(f, 3, 4) makes Values of 3 and 4, calls f(...).backward(), returns their grads",
+    "grads": "grads(f, 3, 4) makes Values of 3 and 4, calls f(...).backward() once, or as often as "
+    "calls says, and returns their grads",
     "grad_between": "grad_between(f, g, 3) is the grad of a = f(Value(3)) after g(a).backward()",
     "order_of": "order_of(f) looks at f(Value(1.0)).topological_order()",
     "vector": "vector(1, 2) is [Value(1.0), Value(2.0)]",
@@ -181,9 +186,10 @@ WORDS = {  # what the cases call besides the program
     "model": "model() has 5 tokens (4 is BOS), 2 heads and random parameters, times size if given",
     "logits": "logits(model(), [4, 0]) are those after each of the tokens",
     "grads_of_parameters": "these are the grads of all parameters after loss(...).backward()",
-    "parameters_after_steps": "two parameters, both 1, after steps with these learning rates and "
-    "gradients (the second's are -1/1000 of them)",
-    "memory_after_steps": "the optimizer's means, squares and steps_done after such steps",
+    "parameters_after_steps": "[0] and [1] are two parameters, at first 1, after steps with these "
+    "learning rates and gradients; those of [1] are -1/1000 of them",
+    "memory_after_steps": "means [0], squares [1], steps_done [2] and grads [3] of two parameters, "
+    "after steps with these learning rates and gradients (of the second: -1/1000 of them)",
     "losses_of": "losses_of(train, ...) are those of three steps with the same batch",
     "steps_until_the_first_loss_of": "how often step() was called until next() gave a loss",
     "fixed": "fixed(x) is a model whose loss is x",
@@ -192,14 +198,18 @@ WORDS = {  # what the cases call besides the program
     "is_left_alone": "is_left_alone(f, xs) is whether the list xs is the same after f(xs)",
 }
 ERRORS = (  # words of an error, and what they mean here
-    (r"TypeError: must be real number, not Value", "math takes plain numbers: a Value has .exp()"),
+    (r"TypeError: must be real number, not Value",
+     "math takes plain numbers: a Value has its own .exp() and .log(), and its number is .data"),
+    (r"ValueError: a dot product needs equal lengths",
+     "do + or += join two lists somewhere? Vectors are added number by number"),
     (r"TypeError: '.*' not supported between .*Value", "compare plain numbers: take their .data"),
     (r"AttributeError: '(float|int)' object has no attribute '(data|grad|backward|sources|exp|log)",
      "a plain number stands where a Value is needed"),
     (r"AttributeError: '(list|tuple)' object has no attribute '(data|sources|serial)",
-     "a list stands where a Value is needed"),
-    (r"(TypeError|AttributeError): .*'NoneType'", "something is None: is there a return?"),
-    (r"TypeError: 'generator' object is not", "this is a generator: return a list"),
+     "a list stands where a Value is needed (a source is a pair: inputs, local_grads)"),
+    (r"(TypeError|AttributeError): .*'NoneType'",
+     "something is None where a number or a Value is needed (a missing return gives None, too)"),
+    (r"TypeError: 'generator' object is not", "a generator has no numbered items: make it a list"),
 )  # fmt: skip
 
 MISTAKES = {  # in each part: words of the program, what a mistake makes of them, the hint
@@ -493,6 +503,16 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "head = slice(start // head_dim, start // head_dim + head_dim)",
             "head h starts at number h * head_dim of query and key, not at h",
         ),
+        (
+            "head_dim = len(query) // n_head",
+            "head_dim = len(query)",
+            "n_head isn't used: each head takes len(query) // n_head numbers",
+        ),
+        (
+            "[value[i] for value in values]",
+            "[value[i] for value in keys]",
+            "the keys are mixed: the weights are for the values",
+        ),
     ],
     "GPT.forward": [
         (
@@ -582,6 +602,16 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "enumerate(cache[:1]):",
             "only the first layer is computed: is the return inside the loop?",
         ),
+        (
+            "h = rmsnorm(x)\n            query",
+            "x = h = rmsnorm(x)\n            query",
+            "attention's update is added to the normed x: keep x itself for the residual",
+        ),
+        (
+            "position = len(cache[0][0])",
+            "position = len(cache)",
+            "len(cache) is the number of layers: the position is how many keys one of them holds",
+        ),
     ],
     "GPT.losses": [
         (
@@ -622,13 +652,8 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "the square root is missing: mean / sqrt(square)",
         ),
         (
-            """self.steps_done += 1
-""",
-            """self.steps_done += 1
-        for p in self.parameters:
-            p.data -= learning_rate * p.grad
-        return
-""",
+            "p.data -= learning_rate * ratio",
+            "p.data -= learning_rate * p.grad",
             "this is plain gradient descent: Adam divides a running mean by the root of another",
         ),
         (
@@ -660,6 +685,40 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "            correction1 = 1 - beta1**self.steps_done\n"
             "            correction2 = 1 - beta2**self.steps_done\n",
             "steps_done grows with each parameter: count it once per step",
+        ),
+        (
+            "means[i] = mean =",
+            "mean =",
+            "squares[i] = square =",
+            "square =",
+            "the running means aren't kept: set means[i] and squares[i]",
+        ),
+        (
+            "(1 - beta1) * p.grad",
+            "p.grad",
+            "(1 - beta2) * p.grad * p.grad",
+            "p.grad * p.grad",
+            "a running mean takes in only 1 - beta of what is new",
+        ),
+        (
+            "(1 - beta2) * p.grad * p.grad",
+            "(1 - beta2) * mean * mean",
+            "squares takes in the square of the gradient, not that of the mean",
+        ),
+        (
+            "math.sqrt(square / correction2) + self.epsilon",
+            "math.sqrt(square / correction2 + self.epsilon)",
+            "epsilon is added to the root, not under it",
+        ),
+        (
+            "(math.sqrt(square / correction2) + self.epsilon)",
+            "math.sqrt(square / correction2)",
+            "epsilon isn't added to the root",
+        ),
+        (
+            "p.data -= learning_rate * ratio",
+            "p.data -= ratio",
+            "the learning rate isn't used",
         ),
     ],
     "linear_decay": [

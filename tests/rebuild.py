@@ -48,11 +48,15 @@ PATIENCE = 10  # seconds for an example, a case or a step: those of microgpt.py 
 # Taking out
 
 
+lines_of = functools.lru_cache(maxsize=9)(lambda source: source.split("\n"))
+tree = functools.lru_cache(maxsize=9)(ast.parse)
+
+
 @functools.lru_cache(maxsize=9)
 def functions(source):
     """Return the functions and methods of a program: its syntax trees by name."""
     found = {}
-    for node in ast.parse(source).body:
+    for node in tree(source).body:
         for part in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(part, ast.FunctionDef):
                 found[part.name if part is node else f"{node.name}.{part.name}"] = part
@@ -72,7 +76,7 @@ def shape(function):
 
 def text(source, function):
     """Return the lines of a function in a program."""
-    return source.split("\n")[function.lineno - 1 : function.end_lineno]
+    return lines_of(source)[function.lineno - 1 : function.end_lineno]
 
 
 def placeholder(name):
@@ -82,7 +86,10 @@ def placeholder(name):
 
 def is_blank(name, function):
     """Return whether a function is as take_out() leaves it."""
-    return shape(function)[1:] == [ast.dump(ast.parse(placeholder(name)[1]).body[0])]
+    statements = body(function)
+    if len(statements) > 1 or not isinstance(statements[0], ast.Raise):
+        return False
+    return ast.dump(statements[0]) == ast.dump(ast.parse(placeholder(name)[1]).body[0])
 
 
 def take_out(names):
@@ -180,7 +187,7 @@ class Program:
         """Run the definitions, and return the module."""
         module = types.ModuleType(Path(self.path).stem)
         module.__file__ = self.path
-        exec(compile(self.source, self.path, "exec"), vars(module))
+        exec(compile(tree(self.source), self.path, "exec"), vars(module))
         return module
 
 
@@ -335,7 +342,8 @@ def helpers(module):
         return made
 
     def fixed(loss):
-        return types.SimpleNamespace(parameters=[], loss=lambda tokens: module.Value(loss))
+        how = {"loss": lambda _: module.Value(loss), "losses": lambda _: [module.Value(loss)]}
+        return types.SimpleNamespace(parameters=[], **how)
 
     def logits(made, tokens):
         cache = made.new_cache()
@@ -355,12 +363,14 @@ def helpers(module):
 
     def memory_after_steps(*given):
         adam = after_steps(*given)[1]
-        return [adam.means, adam.squares, adam.steps_done]
+        return [adam.means, adam.squares, adam.steps_done, [p.grad for p in adam.parameters]]
 
     def parameters_after_steps(*given, **how):
         return after_steps(*given, **how)[0]
 
     def losses_of(train, made, batch):
+        for p in made.parameters:
+            p.grad = 1.0  # left by somebody
         rates = module.linear_decay(0.05, 3)
         return list(train(made, module.Adam(made.parameters), cycle([batch]), rates))
 
@@ -418,11 +428,16 @@ UNDEFINED = {"ValueError", "ZeroDivisionError"}  # what 1 / 0, 0 ** -1 and log(0
 
 
 def same(theirs, others, is_strict=True):
-    """Return whether two groups of results are the same; how 1 / 0 fails depends on its form."""
+    """Return whether two groups of results are the same; strictly, errors have the same words.
+
+    If not, they may differ, as how 1 / 0 fails depends on its form.
+    """
     for a, b in zip(theirs.values(), others.values()):
         if a.problem and b.problem:
             kinds = {a.problem.kind, b.problem.kind}
-            if len(kinds) > 1 and (is_strict or kinds != UNDEFINED):
+            if is_strict and (len(kinds) > 1 or a.problem.words != b.problem.words):
+                return False
+            if len(kinds) > 1 and kinds != UNDEFINED:
                 return False
         elif a.leaves.keys() != b.leaves.keys():
             return False
@@ -433,14 +448,18 @@ def same(theirs, others, is_strict=True):
 
 def hint(part, groups):
     """Return which mistake microgpt.py needs to give what the learner's part gives; "" if none."""
-    wrong = [i for i, (a, b) in enumerate(zip(groups, reference(part))) if not same(a, b)]
-    first = wrong[0]
     fails_always = all(result.problem for group in groups for result in group.values())
+    pairs = [*zip(groups, reference(part))]
+    is_right = [not any(map(difference, a, a.values(), b.values())) for a, b in pairs]
+    first = is_right.index(False)
     for *edits, words in MISTAKES[part]:
-        if same(groups[first], reference(part, *edits)[first], fails_always):
+        others = reference(part, *edits)
+        if same(groups[first], others[first], fails_always) and all(
+            same(pairs[i][1], others[i], is_strict=False) for i in range(len(pairs)) if is_right[i]
+        ):  # what is right, this mistake leaves right
             return words
-    cases = [pair for i in wrong for pair in zip(groups[i].items(), reference(part)[i].values())]
-    cases = [(case, theirs) for (case, theirs), ours in cases if difference(case, theirs, ours)]
+    cases = [(*item, b[item[0]]) for a, b in pairs for item in a.items()]
+    cases = [(case, theirs) for case, theirs, ours in cases if difference(case, theirs, ours)]
     for problem in (theirs.problem for _, theirs in cases if theirs.problem):
         for form, words in ERRORS:
             if re.match(form, f"{problem.kind}: {problem.words}"):
@@ -472,7 +491,7 @@ class Examples(doctest.DocTestRunner):
         self.learner, self.first, self.num_tried, self.has_raised = learner, "", 0, False
 
     def report_start(self, out, test, example):
-        wait(3)
+        wait(2)
         self.num_tried += bool(example.want)
 
     def report_failure(self, out, test, example, got):
@@ -558,7 +577,7 @@ class Check:
         if not wrong:
             say("cases", f"{num_tried} of {num_tried} are as in microgpt.py")
             return True
-        hints = {part: hint(part, groups) for part, groups, *_ in wrong}
+        hints = {part: hint(part, groups) if part in own else "" for part, groups, *_ in wrong}
         part, _, case, result, words = next((x for x in wrong if hints[x[0]]), wrong[0])
         if not (self.has_raised and result.problem):  # it was in an example, too
             say("cases", words)
@@ -567,7 +586,7 @@ class Check:
                 say("where", "; ".join(used))
         if hints[part]:
             say("hint", hints[part])
-        self.has_raised |= any(result.problem for _, _, _, result, _ in wrong)
+        self.has_raised |= bool(result.problem)
         return False
 
     def gradients(self):

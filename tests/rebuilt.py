@@ -263,6 +263,8 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("Value.backward", "            if node.sources:\n                node.grad = 0.0",
      "            node.grad = 0.0", "leaves must keep"),
     ("Value.backward", "self.grad += 1.0", "self.grad = 1.0", "grow by 1"),
+    ("Value.backward", "local_grads[i]\n", "local_grads[i]\n            if node.sources:\n"
+     "                node.grad = 0.0\n", ""),
     ("dot", ", (xs, d_xs), (ys, d_ys)", "", "plain number"),
     ("dot", ", (ys, d_ys)", "", "no gradient gets to b"),
     ("dot", "d_xs.append(y.data)", "d_ys.append(y.data)", ""),
@@ -278,7 +280,7 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("rmsnorm", "return [xi / root for xi in x]",
      "x[:] = [xi / root for xi in x]\n        return x", ""),
     ("rmsnorm", "return [xi / root for xi in x]", "return (xi / root for xi in x)",
-     "return a list"),
+     "no numbered items"),
     ("rmsnorm", "xi / root", "xi / root.data", "no gradient"),
     ("softmax", "(x - top).exp()", "x.exp()", "overflow"),
     ("softmax", "power * sum(powers) ** -1", "power", "division by the sum"),
@@ -290,6 +292,10 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("cross_entropy", "return total.log()", "return Value(total.log().data)", ""),
     ("cross_entropy", "(logits[target] - top)", "(logits[target].data - top)", "probability - 1"),
     ("attention", " / math.sqrt(n)", "", "divide them by sqrt(head_dim)"),
+    ("attention", "math.sqrt(n)", "2", ""),  # right only where a head has 4 numbers
+    ("attention", "n = len(query) // n_head", "n, n_head = len(query), 1", "n_head isn't used"),
+    ("attention", "value[i] for w, value in zip(weights, values)",
+     "value[i] for w, value in zip(weights, keys)", "keys are mixed"),
     ("attention", "math.sqrt(n)", "n", "divide by its square root"),
     ("attention", "math.sqrt(n)", "math.sqrt(len(query))", "sqrt(n_embd)"),
     ("attention", "        return result", "            return result", "inside the loop"),
@@ -307,6 +313,12 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
      "            y = attention(q, past_keys, past_values, self.n_head)\n",
      "            y = attention(q, past_keys, past_values, self.n_head)\n"
      "            past_keys += [k]\n            past_values += [v]\n", "finds nothing"),
+    ("GPT.forward", "[old + new for old, new in zip(x, y)]\n            y =", "x + y\n            y =",
+     "number by number"),
+    ("GPT.forward", "if t >= self.block_size", "if t >= self.block_size - 1", ""),
+    ("GPT.forward", "            y = rmsnorm(x)\n            q", "            x = rmsnorm(x)\n"
+     "            y = x\n            q", "normed x"),
+    ("GPT.forward", "t = len(cache[0][0])", "t = len(cache)", "the number of layers"),
     ("GPT.forward", 'weights["wpe"][t]', 'weights["wpe"][0]', "always 0"),
     ("GPT.forward", "past_keys += [k]\n            past_values += [v]",
      "past_keys += [v]\n            past_values += [k]", "changed places"),
@@ -335,6 +347,20 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("Adam.step", "        self.steps_done += 1\n", "", "not counted"),
     ("Adam.step", "- self.beta1) *", "- beta1) *", ""),  # a NameError, no mistake in the sums
     ("Adam.step", "g**2", "g", ""),
+    ("Adam.step", """            self.means[i] += (1 - self.beta1) * (g - self.means[i])
+            self.squares[i] += (1 - self.beta2) * (g**2 - self.squares[i])
+            m = self.means[i] / (1 - self.beta1**t)
+            v = self.squares[i] / (1 - self.beta2**t)
+""", """            m = (1 - self.beta1) * g / (1 - self.beta1**t)
+            v = (1 - self.beta2) * g * g / (1 - self.beta2**t)
+""", "aren't kept"),
+    ("Adam.step", "(1 - self.beta1) * (g - self.means[i])\n            self.squares[i] += (1 - self.beta2)",
+     "(1 - self.beta2) * (g - self.means[i])\n            self.squares[i] += (1 - self.beta1)",
+     "changed places"),
+    ("Adam.step", "(g**2 - self", "(self.means[i] ** 2 - self", "not that of the mean"),
+    ("Adam.step", "(v**0.5 + self.epsilon)", "(v + self.epsilon) ** 0.5", "not under it"),
+    ("Adam.step", "(v**0.5 + self.epsilon)", "v**0.5", "isn't added"),
+    ("Adam.step", "learning_rate * m", "m", "learning rate isn't used"),
     ("Adam.step", "        t = self", "        self.beta1, self.beta2 = self.beta2, self.beta1\n"
      "        t = self", ""),
     ("Adam.step", "            self.parameters[i].data -=", "            g -=", "haven't changed"),
@@ -364,6 +390,15 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("train", "            optimizer.step(rate)\n            yield mean", "            yield mean\n"
      "            optimizer.step(rate)", "before the yield"),
     ("train", "            optimizer.step(rate)\n", "", "stays as it is"),
+    ("train", """            if math.isnan(mean) or math.isinf(mean):
+                raise FloatingPointError("it has diverged")
+            optimizer.step(rate)
+""", """            optimizer.step(rate)
+            if math.isnan(mean) or math.isinf(mean):
+                raise FloatingPointError("it has diverged")
+""", ""),
+    ("train", "for rate in learning_rates:\n            batch", "for i in range(3):\n"
+     "            rate = learning_rates[i]\n            batch", "no numbered items"),
     ("train", "if math.isnan(mean) or math.isinf(mean)", "if False", "FloatingPointError"),
     ("draw", " / temperature", "", "not used"),
     ("draw", " / temperature", " * temperature", "multiplies"),
@@ -377,6 +412,8 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
             if token == stop:
                 break
 """, "not part of"),
+    ("sample", "if token == stop", "if stop and token == stop", ""),
+    ("sample", "context[-model.block_size:]", "context[:model.block_size]", ""),
     ("sample", "if token == stop", "if False", "when stop is drawn"),
     ("sample", "forward(token, cache)\n        return new",
      "forward(token, cache)\n        return [*tokens, *new]", "only the new ones"),

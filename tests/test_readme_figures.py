@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import operator
 import os
 import random
 import re
@@ -18,6 +19,7 @@ from unittest import mock
 
 import microgpt
 from microgpt import Value
+from tests import exercises
 from tests.support import PROGRAM, README, ROOT, TRACE, central_difference, default_checkpoint
 from tests.support import result, samples, section, start_default_run, start_few_names_run
 
@@ -305,17 +307,79 @@ class Figures(unittest.TestCase):
         new = [name for name in names if name not in DOCS]
         longer = re.search(r"val loss (\d\.\d+) \| bigram table .*\nsaved", README)[1]
         parameters = len(default_model()[1].parameters)
-        blind = float(re.search(r"(?m)^\| 7: no attention .*\| (\S+) \|$", README)[1])
         self.holds(
             f"for a blind guess, {math.exp(table):.1f} for the bigrams, and {math.exp(val):.1f} for the",
             f"Of the 20 names that the run prints, {len(new)} are not in the file",
             f"takes the val loss from {val:.2f} to {float(longer):.2f}",
             f"trains a model of {parameters:,} parameters",
-            f"(exercise 7), the run ends at a val loss of {blind:.2f} instead of {val:.2f}",
             f"{405e9 / parameters / 1e6:.0f} million times the parameters",
         )
         self.assertIn("lemai", new)
         self.assertNotIn("kelon", new)
+
+    def test_the_sums_in_the_answers_of_the_exercises(self):
+        steps = {
+            betas: [(1 - betas[0] ** t) / math.sqrt(1 - betas[1] ** t) for t in range(1, 100)]
+            for betas in ((0.85, 0.99), (0.9, 0.999))
+        }
+        ours, usual = steps.values()
+        self.assertEqual((ours.index(max(ours)), usual.index(max(usual))), (7, 11))
+        mixed = []  # the chance of a window's start that leaves it open, and its mean loss
+        for seen in (1, 2, 3):
+            p = 1 / (5 - seen)
+            mixed.append((p, (5 - seen) / 5, -p * math.log(p) - (1 - p) * math.log(1 - p)))
+        floor = sum(share * loss for _, share, loss in mixed) / 4
+        losses = ["a mean loss of {:.3f}", "{:.3f}", "{:.3f}"]
+        _, model = default_model()
+        self.holds(
+            f"{ours[0]:.1f} times in the first step, {max(ours):.1f} times in the eighth",
+            f"it would be {max(usual):.1f} times in the twelfth",
+            *(form.format(loss) for form, (_, _, loss) in zip(losses, mixed)),
+            f"/ 4 = {floor:.3f}",
+            f"four certain predictions: {floor / 2:.3f}",
+            f"{sum(len(row) for row in model.state_dict['lm_head'])} of {len(model.parameters):,}",
+            f"= {12 * 16**2:,}: four matrices",
+        )
+        figures = [float(row.train) for row in exercises.rows() if row.number == "21"]
+        for figure, lowest in zip(figures, (floor, floor / 2)):
+            self.assertTrue(lowest - 0.001 < figure < lowest + 0.005)
+
+    def test_what_the_answers_say_of_nodes_logits_and_temperatures(self):
+        two, twelve = (self.with_changes(number) for number in ("2", "12"))
+        pair = [[two.Value(1.0) for _ in range(16)] for _ in range(2)]
+        nodes = len(two.dot(*pair).topological_order())
+        alike = []
+        for module in (twelve, microgpt):
+            RNG.setstate(AFTER_SHUFFLE)
+            model, cosines = module.GPT(27, n_layer=4, rng=RNG), []
+            for tokens in default_model()[0][:12]:
+                cache = model.new_cache()
+                rows = [[x.data for x in model.forward(token, cache)] for token in tokens[:-1]]
+                for i, a in enumerate(rows):
+                    for b in rows[:i]:
+                        cosines.append(sum(map(operator.mul, a, b)) / math.hypot(*a) / math.hypot(*b))
+            alike.append(sum(cosines) / len(cosines))
+        self.holds(
+            f"{nodes} (`sum` starts with 0, so there are 16 additions)",
+            f"(The mean cosine between them is {alike[0]:.2f}. With `+` it is {alike[1]:.2f}.)",
+        )
+        (answer,) = (text for text in exercises.texts().values() if "Temperatures" in text[:20])
+        result(start_default_run())
+        for temperature, shown in re.findall(r"--temperature (\d)\n(.+?)\.\.\.", answer, re.S):
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                flags = {"temperature": float(temperature), "num_samples": 3}
+                microgpt.main(load=default_checkpoint(), **flags)
+            self.assertTrue(out.getvalue().endswith(shown))
+
+    def with_changes(self, number):
+        """Return the program of an exercise as a module."""
+        source = PROGRAM.read_text(encoding="utf-8")
+        for diff in exercises.changes(number):
+            source = exercises.changed(source, diff)
+        module = types.ModuleType("changed")
+        module.__file__ = str(PROGRAM)
+        exec(source, vars(module))
+        return module
 
     def test_the_sizes_of_the_file_and_of_the_graph(self):
         source = PROGRAM.read_text(encoding="utf-8")
