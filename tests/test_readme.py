@@ -110,7 +110,7 @@ class Readme(unittest.TestCase):
                     compile(program, "try.py", "exec")
                     self.assertRegex(row.few, r"\A(>?\d+(\.\d{4})?|–)\Z")
                     for loss in (row.train, row.val):
-                        self.assertRegex(loss, r"\A(\d\.\d{4}|>\d+|overflow|diverges)\Z")
+                        self.assertRegex(loss, r"\A(\d\.\d{4}|>\d+(\.\d+)?|overflow|diverges)\Z")
         ((few, train, val),) = re.findall(
             r"this loss is (\S+), and a whole run ends with a train loss of (\S+) and a val loss of (\S+)\. ",
             " ".join(exercises.SECTION.split()),
