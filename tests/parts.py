@@ -4,13 +4,13 @@ PARTS = {  # in the order of the file: what the learner is to write
     "Tokenizer.encode": "BOS, the ids of the characters, BOS; a ValueError for unknown characters",
     "bigram_loss": "count the pairs in train_examples, then grade those in examples",
     "Value.__mul__": "the product, as a Value with its inputs and local gradients",
-    "Value.topological_order": "all nodes behind this one that have sources, users first",
+    "Value.topological_order": "this node and all behind it that have sources, users first",
     "Value.backward": "dy/dy is 1; then each node, users first, adds to its inputs' grads",
-    "dot": "a single Value: the sum of the products, with two sources; equal lengths only",
+    "dot": "a Value: the sum of the products, with two sources; for equal lengths only",
     "linear": "one dot product for each row of the matrix",
     "rmsnorm": "x divided by the root of its mean square, made 1e-5 larger",
     "softmax": "exp of each logit, divided by their sum; no exp may overflow",
-    "cross_entropy": "a single Value: log(total) - logit, with its local gradients",
+    "cross_entropy": "a Value: log(total) - logit, with its local gradients",
     "attention": "for each head: scores, weights, and the mean of the values",
     "GPT.forward": "embed the token and its position, then layers, then logits; block_size at most",
     "GPT.losses": "the cross-entropy of each token's logits and the token after it",
@@ -55,10 +55,7 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
     "Value.topological_order": f"""
         order_of(lambda x: x * x)
         order_of(lambda x: ((a := x * 2) * 3) * 5 + a)
-        order_of(lambda x: (a := x * 2) + (a * 3) * 5)
-
-{GRAPHS}
-    """,
+        order_of(lambda x: (a := x * 2) + (a * 3) * 5){GRAPHS}""",
     "Value.backward": GRAPHS,
     "dot": """
         dot(vector(1, 2), vector(3, 4))
@@ -118,6 +115,8 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
         model().losses([4, 0, 1, 4])
 
         model(block_size=2).losses([4, 0, 1, 4])
+
+        model(size=1000).losses([4, 0, 1, 4])
     """,
     "Adam.step": """
         memory_after_steps(Adam, [0.1], [2.0])
@@ -136,6 +135,7 @@ CASES = {  # of each part: calls that must give what they give with microgpt.py,
         losses_of(train, model(), [[4, 0, 1, 4]])
         losses_of(train, model(), [[4, 0, 1, 4], [4, 2, 4]])
         steps_until_the_first_loss_of(train, model())
+        batches_taken(train, model())
 
         losses_of(train, fixed(math.nan), [[4]])
         losses_of(train, fixed(math.inf), [[4]])
@@ -191,6 +191,7 @@ WORDS = {  # what the cases call besides the program
     "memory_after_steps": "means [0], squares [1], steps_done [2] and grads [3] of two parameters, "
     "after steps with these learning rates and gradients (of the second: -1/1000 of them)",
     "losses_of": "losses_of(train, ...) are those of three steps with the same batch",
+    "batches_taken": "batches_taken(train, ...) of three steps, and the number of losses",
     "steps_until_the_first_loss_of": "how often step() was called until next() gave a loss",
     "fixed": "fixed(x) is a model whose loss is x",
     "shares": "shares(draw, ...) is how often each token comes in 1000 draws, a little by chance",
@@ -199,16 +200,18 @@ WORDS = {  # what the cases call besides the program
 }
 ERRORS = (  # words of an error, and what they mean here
     (r"TypeError: must be real number, not Value",
-     "math takes plain numbers: a Value has its own .exp() and .log(), and its number is .data"),
+     "math takes plain numbers: a Value has its own .exp(), .log() and **; its number is .data"),
+    (r"AttributeError: '(float|int)' object has no attribute '(exp|log|relu)",
+     "a plain number has no .exp(), .log() or .relu(): use math, or keep the Value"),
     (r"ValueError: a dot product needs equal lengths",
      "do + or += join two lists somewhere? Vectors are added number by number"),
     (r"TypeError: '.*' not supported between .*Value", "compare plain numbers: take their .data"),
-    (r"AttributeError: '(float|int)' object has no attribute '(data|grad|backward|sources|exp|log)",
+    (r"AttributeError: '(float|int)' object has no attribute '(data|grad|backward|sources)",
      "a plain number stands where a Value is needed"),
     (r"AttributeError: '(list|tuple)' object has no attribute '(data|sources|serial)",
      "a list stands where a Value is needed (a source is a pair: inputs, local_grads)"),
     (r"(TypeError|AttributeError): .*'NoneType'",
-     "something is None where a number or a Value is needed (a missing return gives None, too)"),
+     "something is None where a number or a Value is needed (without return or yield, you get None)"),
     (r"TypeError: 'generator' object is not", "a generator has no numbered items: make it a list"),
 )  # fmt: skip
 
@@ -248,6 +251,11 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
         ),
     ],
     "Value.__mul__": [
+        (
+            "(other.data, self.data)",
+            "(other, self)",
+            "local gradients are plain numbers: take .data",
+        ),
         (
             "(other.data, self.data)",
             "(self.data, other.data)",
@@ -644,7 +652,7 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
         (
             "self.steps_done += 1",
             "pass",
-            "steps_done is not counted, and so the corrections are 1 - beta**0 = 0",
+            "steps_done isn't counted first, so that the corrections are 1 - beta**0 = 0",
         ),
         (
             "math.sqrt(square / correction2)",
@@ -763,7 +771,7 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
         (
             "loss.backward()",
             "pass",
-            "backward() isn't called: all gradients are 0",
+            "all gradients are 0 at the update: no backward(), or cleared after it?",
         ),
         (
             "        optimizer.step(learning_rate)\n        yield batch_loss",

@@ -30,7 +30,7 @@ import tokenize
 import traceback
 import types
 from contextlib import suppress
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,8 +70,9 @@ def body(function):
 
 @functools.lru_cache(maxsize=1000)
 def shape(function):
-    """Return the arguments and statements of a function, as text without its layout."""
-    return [ast.dump(function.args), *map(ast.dump, body(function))]
+    """Return the arguments, with decorators, and the statements of a function, without layout."""
+    how = [function.args, *function.decorator_list]
+    return [[*map(ast.dump, how)], [*map(ast.dump, body(function))]]
 
 
 def text(source, function):
@@ -148,7 +149,8 @@ def write(names, path):
         with open(path, "x", encoding="utf-8") as file:
             file.write(take_out(names))
     except FileExistsError:
-        raise ValueError(f"{path} holds your work: move it away first, then ask again") from None
+        holds = "holds your work" if path.is_file() else "is not a file"
+        raise ValueError(f"{path} {holds}: move it away first, then ask again") from None
     there = functions(take_out(names))
     places = [f"{name} (line {body(there[name])[0].lineno})" for name in names]
     print(f"{path} is microgpt.py with something left for you to write:")
@@ -183,18 +185,19 @@ class Program:
         own = [self.functions[name] for name in (*self.own, *self.others, *self.new)]
         return any(function.lineno <= line <= function.end_lineno for function in own)
 
-    def load(self):
-        """Run the definitions, and return the module."""
-        module = types.ModuleType(Path(self.path).stem)
-        module.__file__ = self.path
-        exec(compile(tree(self.source), self.path, "exec"), vars(module))
-        return module
+
+def load(source, path):
+    """Run the definitions of a program, and return the module."""
+    module = types.ModuleType(f"loaded {Path(path).stem}")  # doctest looks for namesakes
+    module.__file__ = str(path)
+    exec(compile(tree(source), str(path), "exec"), vars(module))
+    return module
 
 
 @functools.lru_cache(maxsize=None)
 def original():
     """Return microgpt.py as a module."""
-    return Program(SOURCE, PROGRAM).load()
+    return load(SOURCE, PROGRAM)
 
 
 def lend(module, names):
@@ -229,14 +232,14 @@ class Share(float):
 
 
 class Result:
-    """What a call gave: its single numbers by their place in it, such as [0][2]; or a Problem."""
+    """What a call gave: its single items by their place in it, such as [0][2]; or a Problem."""
 
     def __init__(self, value):
         self.value, self.leaves = value, dict(self.find_leaves(value, ""))
         self.problem = value if isinstance(value, Problem) else None
 
     def find_leaves(self, value, place):
-        """Yield the numbers in nested lists, each with its place."""
+        """Yield the items of nested lists, each with its place."""
         if isinstance(value, (list, tuple)) and value:
             for i, item in enumerate(value):
                 yield from self.find_leaves(item, f"{place}[{i}]")
@@ -249,7 +252,7 @@ class Result:
 
 
 def agree(a, b):
-    """Return whether two numbers are the same, but for rounding; b is the one that is wanted."""
+    """Return whether two items are the same, but for rounding; b is the one that is wanted."""
     if isinstance(b, Problem):
         return isinstance(a, Problem) and a.kind == b.kind
     if hasattr(b, "data"):
@@ -323,6 +326,8 @@ def helpers(module):
     def order_of(function):
         y = function(module.Value(1.0))
         given, wanted = y.topological_order(), {y.serial: y}
+        if not isinstance(given, list):
+            return "no list"
         for user in (queue := [y]):
             for x in (x for inputs, _ in user.sources for x in inputs if x.sources):
                 queue += [] if x.serial in wanted else [wanted.setdefault(x.serial, x)]
@@ -374,6 +379,12 @@ def helpers(module):
         rates = module.linear_decay(0.05, 3)
         return list(train(made, module.Adam(made.parameters), cycle([batch]), rates))
 
+    def batches_taken(train, made):
+        batches, rates = count(), module.linear_decay(0.05, 3)
+        optimizer = module.Adam(made.parameters)
+        given = list(train(made, optimizer, ([[4, 0, 1]] for _ in batches), rates))
+        return next(batches), len(given)
+
     def steps_until_the_first_loss_of(train, made):
         optimizer = module.Adam(made.parameters)
         with suppress(FloatingPointError):
@@ -402,14 +413,14 @@ def helpers(module):
 def results(module, part, learner=None):
     """Return what the cases of a part give with a module, in groups: a Result by case."""
     names, groups = helpers(module), []
-    for group in CASES[part].strip().split("\n\n"):
+    for group in re.split(r"\n\s*\n", CASES[part].strip()):
         groups.append({})
         for case in map(str.strip, group.split("\n")):
             wait()
             try:
                 groups[-1][case] = Result(eval(case, names))
             except MemoryError:
-                raise  # it took long enough once
+                raise  # the others would only repeat it
             except BaseException as error:
                 groups[-1][case] = Result(Problem(error, learner))
     return groups
@@ -421,7 +432,7 @@ def reference(part, *edits):
     lesson = LESSON
     for old, new in zip(edits[::2], edits[1::2]):
         lesson = lesson.replace(old, new)
-    return results(Program(lesson, PROGRAM).load() if edits else original(), part)
+    return results(load(lesson, PROGRAM) if edits else original(), part)
 
 
 UNDEFINED = {"ValueError", "ZeroDivisionError"}  # what 1 / 0, 0 ** -1 and log(0) raise
@@ -513,18 +524,17 @@ class Printed:
     """Shows the first lines of what the learner's program prints, and counts the others."""
 
     def __init__(self):
-        self.count = 0
+        self.count, self.out = 0, sys.stdout  # not that of an example
 
-    def __call__(self, *things, sep=" ", end="\n", **others):
+    def __call__(self, *things, sep=" ", **others):
         self.count += 1
-        if self.count <= 5:
-            say("printed", (" " if sep is None else sep).join(map(str, things)))
-        elif self.count == 6:
-            say("printed", "...")
+        words = (" " if sep is None else sep).join(map(str, things)) if self.count < 6 else "..."
+        if self.count <= 6:
+            print(f"{'printed':11s}{words}", file=self.out, flush=True)
 
 
 class Watch:
-    """Ends the process if something takes too long, and writes where it was to a file."""
+    """How long to wait before ending the process, and the file to write to where it was."""
 
     patience, file = PATIENCE, sys.__stderr__
 
@@ -545,7 +555,7 @@ class Check:
     def __init__(self, learner):
         self.learner, self.has_raised = learner, False
         wait()
-        self.module = learner.load()
+        self.module = load(learner.source, learner.path)
         self.module.print = Printed()  # what the learner prints isn't part of the results
         lend(self.module, learner.blank)
 
@@ -577,7 +587,8 @@ class Check:
         if not wrong:
             say("cases", f"{num_tried} of {num_tried} are as in microgpt.py")
             return True
-        hints = {part: hint(part, groups) if part in own else "" for part, groups, *_ in wrong}
+        groups_of = {part: groups for part, groups, *_ in wrong}
+        hints = {part: hint(part, groups_of[part]) if part in own else "" for part in groups_of}
         part, _, case, result, words = next((x for x in wrong if hints[x[0]]), wrong[0])
         if not (self.has_raised and result.problem):  # it was in an example, too
             say("cases", words)
@@ -606,6 +617,9 @@ class Check:
                     p.data += nudge
                     losses.append(models[1].loss(tokens).data)
                 slope = (losses[0] - losses[1]) / 0.002
+                if not isinstance(p.grad, (int, float)):
+                    say("gradients", f"grad of {name}[{i}][{j}] should be a plain number")
+                    return False
                 if not math.isclose(p.grad, slope, rel_tol=1e-3, abs_tol=1e-5):
                     wanted = f"a nudge of 0.001 says that it should be {slope:.5f}"
                     say("gradients", f"grad of {name}[{i}][{j}] is {p.grad:.5f}, and {wanted}")
@@ -647,8 +661,10 @@ class Check:
                 times.append(time.perf_counter())
             ratios.append((times[2] - times[1]) / (times[1] - times[0]))
         ratio, (ours, theirs) = statistics.median(ratios), (run.num_nodes() for run in self.runs)
-        nodes = f": its graph has {theirs / ours:.1f} times as many nodes" if theirs > ours else ""
-        say("speed", f"a step takes {ratio:.1f} times as long as in microgpt.py{nodes}")
+        words = f"a step takes {ratio:.1f} times as long as in microgpt.py"
+        if theirs > 1.05 * ours:
+            words += f": its graph has {theirs / ours:.1f} times as many nodes"
+        say("speed", words)
         return True
 
 
@@ -684,7 +700,7 @@ class Run:
 def compare(path):
     """Say stage by stage how far a program agrees with microgpt.py; return whether all does."""
     learner = Program(read(path), path)
-    others = f" (and outside of it: {', '.join(learner.others)})" if learner.others else ""
+    others = f" (also changed: {', '.join(learner.others)})" if learner.others else ""
     say("yours", (", ".join(learner.own) or "no part differs") + others)
     stages = ["examples", "cases", "gradients", "losses", "speed"]
     if learner.own and not {*learner.own} & {*parts_of("2"), *parts_of("3")}:
@@ -733,7 +749,8 @@ def check(path, patience=PATIENCE):
             raise
         line = getattr(error, "lineno", None)
         place = f"; line {line}: {(error.text or '').strip()[:200]}" if line else ""
-        say("syntax", f"{error.args[0] if error.args else type(error).__name__}{place}")
+        words = getattr(error, "reason", None) or (error.args or [type(error).__name__])[0]
+        say("syntax", f"{words}{place}")
         return 1
     if learner.missing:
         say("missing", f"{', '.join(learner.missing)}: bring back the line with def and the name")

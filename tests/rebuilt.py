@@ -236,6 +236,10 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
     ("Value.__mul__", "        if isinstance(other, (int, float)):\n"
      "            return Value(self.data * other, ((self,), (other,)))\n", "", "no Value yet"),
     ("Value.topological_order", "        finished.reverse()\n", "", "y comes first"),
+    ("Value.topological_order", "        finished.reverse()\n        return finished",
+     "        return reversed(finished)", ""),
+    ("Value.__mul__", "((self,), (other.data,)), ((other,), (self.data,))",
+     "((self,), (other,)), ((other,), (self,))", "plain numbers"),
     ("Value.topological_order", """            seen.add(node)
             for inputs, _ in node.sources:
                 for x in inputs:
@@ -344,7 +348,7 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
             v = self.squares[i] / (1 - self.beta2**t)""", """
             v = self.squares[i]""", "bias correction"),
     ("Adam.step", " / (1 - self.beta1**t)", "", ""),  # half of it: nothing that it knows
-    ("Adam.step", "        self.steps_done += 1\n", "", "not counted"),
+    ("Adam.step", "        self.steps_done += 1\n", "", "isn't counted first"),
     ("Adam.step", "- self.beta1) *", "- beta1) *", ""),  # a NameError, no mistake in the sums
     ("Adam.step", "g**2", "g", ""),
     ("Adam.step", """            self.means[i] += (1 - self.beta1) * (g - self.means[i])
@@ -384,7 +388,7 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
             if math.isnan(mean) or math.isinf(mean):
                 raise FloatingPointError("it has diverged")
 """, "after each example"),
-    ("train", "                loss.backward()\n", "", "isn't called"),
+    ("train", "                loss.backward()\n", "", "at the update"),
     ("train", "                loss.backward()\n                mean += loss.data\n",
      "                mean += loss.data\n            loss.backward()\n", "only the last example"),
     ("train", "            optimizer.step(rate)\n            yield mean", "            yield mean\n"
@@ -399,6 +403,9 @@ MISTAKES = (  # part, what it says above, what a learner might write instead, pa
 """, ""),
     ("train", "for rate in learning_rates:\n            batch", "for i in range(3):\n"
      "            rate = learning_rates[i]\n            batch", "no numbered items"),
+    ("train", "        for rate in learning_rates:\n            batch = next(batches)\n",
+     "        for batch, rate in zip(batches, learning_rates):\n", ""),
+    ("GPT.losses", "cross_entropy(logits, tokens[i + 1])", "-softmax(logits)[tokens[i + 1]].log()", ""),
     ("train", "if math.isnan(mean) or math.isinf(mean)", "if False", "FloatingPointError"),
     ("draw", " / temperature", "", "not used"),
     ("draw", " / temperature", " * temperature", "multiplies"),

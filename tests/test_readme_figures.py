@@ -330,12 +330,22 @@ class Figures(unittest.TestCase):
             mixed.append((p, (5 - seen) / 5, -p * math.log(p) - (1 - p) * math.log(1 - p)))
         floor = sum(share * loss for _, share, loss in mixed) / 4
         losses = ["a mean loss of {:.3f}", "{:.3f}", "{:.3f}"]
+        graded = []
+        for part in ("aaaab" * 54, "aaaab" * 6):  # to train on, and held out
+            windows = microgpt.first_windows(part, 4, 200)
+            starts = [window[: i + 1] for window in windows for i in range(len(window) - 1)]
+            nexts = [window[i + 1] for window in windows for i in range(len(window) - 1)]
+            open_ones = [(mixed[len(start) - 1][0], char) for start, char in zip(starts, nexts)
+                         if "b" not in start and len(start) < 4]  # fmt: skip
+            costs = [-math.log(p if char == "b" else 1 - p) for p, char in open_ones]
+            graded.append(sum(costs) / len(starts))
         _, model = default_model()
         self.holds(
             f"{ours[0]:.1f} times in the first step, {max(ours):.1f} times in the eighth",
             f"it would be {max(usual):.1f} times in the twelfth",
             *(form.format(loss) for form, (_, _, loss) in zip(losses, mixed)),
             f"/ 4 = {floor:.3f}",
+            f"not at random places: {graded[0]:.3f} and {graded[1]:.3f}.)",
             f"four certain predictions: {floor / 2:.3f}",
             f"{sum(len(row) for row in model.state_dict['lm_head'])} of {len(model.parameters):,}",
             f"= {12 * 16**2:,}: four matrices",
@@ -359,7 +369,10 @@ class Figures(unittest.TestCase):
                     for b in rows[:i]:
                         cosines.append(sum(map(operator.mul, a, b)) / math.hypot(*a) / math.hypot(*b))
             alike.append(sum(cosines) / len(cosines))
+        examples = [tokens[:17] for tokens in default_model()[0]]
+        table = microgpt.bigram_loss(examples[:1000], examples[28830:][:200], 27)
         self.holds(
+            f"from the same thousand names ({table:.4f})",
             f"{nodes} (`sum` starts with 0, so there are 16 additions)",
             f"(The mean cosine between them is {alike[0]:.2f}. With `+` it is {alike[1]:.2f}.)",
         )
@@ -369,6 +382,7 @@ class Figures(unittest.TestCase):
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 flags = {"temperature": float(temperature), "num_samples": 3}
                 microgpt.main(load=default_checkpoint(), **flags)
+            shown = shown.replace("  (in the data)", "")  # which it hasn't read
             self.assertTrue(out.getvalue().endswith(shown))
 
     def with_changes(self, number):

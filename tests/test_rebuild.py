@@ -156,6 +156,7 @@ class TakenOut(Tool):
         self.assertEqual(rebuild.PARTS.keys(), rebuild.CASES.keys())
         self.assertEqual(rebuild.PARTS.keys(), rebuild.MISTAKES.keys())
         for name in rebuild.PARTS:
+            self.assertNotIn("", [case for group in rebuild.reference(name) for case in group])
             for *edits, words in rebuild.MISTAKES[name]:
                 for old, new in zip(edits[::2], edits[1::2]):
                     with self.subTest(name, old=old):
@@ -193,7 +194,7 @@ class PutBack(Tool):
             with self.subTest(name):
                 learner = rebuild.Program(put_back_in_other_words(name), self.path)
                 self.assertEqual(learner.own, [name])
-                found = rebuild.results(learner.load(), name, learner)
+                found = rebuild.results(rebuild.load(learner.source, self.path), name, learner)
                 for theirs, ours in zip(found, rebuild.reference(name)):
                     for case in ours:
                         self.assertEqual(rebuild.difference(case, theirs[case], ours[case]), "")
@@ -325,10 +326,12 @@ class Accidents(Tool):
     def test_what_the_learner_prints_does_not_bury_the_report(self):
         new = "        print('here', len(logits), sep='+')\n        powers = []"
         source = put_back_in_other_words("softmax", "        powers = []", new)
-        agrees, said = self.stage("cases", source)
-        self.assertTrue(agrees)
-        self.assertEqual(said.count("printed    here+"), 5)
-        self.assertLess(said.count("\n"), 10)
+        for stage in ("examples", "cases"):
+            agrees, said = self.stage(stage, source)
+            self.assertTrue(agrees)
+            self.assertLessEqual(said.count("printed    here+"), 5)
+            self.assertIn("printed    here+3\n", said)
+            self.assertLess(said.count("\n"), 10)
 
     def test_a_program_that_ends_python_has_not_passed(self):
         source = put_back(rmsnorm="import os\nos._exit(0)")
