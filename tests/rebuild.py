@@ -88,7 +88,7 @@ def placeholder(name):
 def is_blank(name, function):
     """Return whether a function is as take_out() leaves it."""
     statements = body(function)
-    if len(statements) > 1 or not isinstance(statements[0], ast.Raise):
+    if len(statements) != 1 or not isinstance(statements[0], ast.Raise):
         return False
     return ast.dump(statements[0]) == ast.dump(ast.parse(placeholder(name)[1]).body[0])
 

@@ -345,7 +345,7 @@ class Figures(unittest.TestCase):
             f"it would be {max(usual):.1f} times in the twelfth",
             *(form.format(loss) for form, (_, _, loss) in zip(losses, mixed)),
             f"/ 4 = {floor:.3f}",
-            f"not at random places: {graded[0]:.3f} and {graded[1]:.3f}.)",
+            f"these probabilities would get {graded[0]:.3f} and {graded[1]:.3f}.)",
             f"four certain predictions: {floor / 2:.3f}",
             f"{sum(len(row) for row in model.state_dict['lm_head'])} of {len(model.parameters):,}",
             f"= {12 * 16**2:,}: four matrices",
