@@ -8,7 +8,9 @@ import signal
 import tempfile
 import textwrap
 import time
+import types
 import unittest
+import unittest.mock
 from pathlib import Path
 
 from tests import rebuild
@@ -241,6 +243,22 @@ class PutBack(Tool):
         self.assertEqual(status, 1)
         form = r"(?s)yours      GPT\.losses\ncases .* is None.*\nto write   linear \(line \d+\), "
         self.assertRegex(out, form)
+
+    def test_it_has_passed_only_when_nothing_is_left_to_write(self):
+        agrees = types.SimpleNamespace(returncode=rebuild.AGREES)
+        blank = "".join(f"    {line}\n" for line in rebuild.placeholder("dot"))
+        half = rebuild.take_out(["dot", "softmax"]).replace(blank, "    return None\n")
+        with unittest.mock.patch.object(rebuild.subprocess, "run", return_value=agrees):
+            self.assertEqual(self.check(half)[0], 1)
+            self.assertEqual(self.check(SOURCE)[0], 0)
+
+    def test_the_last_digits_of_an_example_may_differ(self):
+        for got, is_right in (
+            ("Value(data=11.000000000000002)\n", True), ("Value(data=11.1)\n", False),
+            ("Value(data=11)\n", False), ("11.0\n", False), ("Value(data=11.0) 1.0\n", False),
+        ):  # fmt: skip
+            checker = rebuild.Checker()
+            self.assertIs(checker.check_output("Value(data=11.0)\n", got, 0), is_right)
 
     def test_each_usual_mistake_gets_its_hint_and_no_other_does(self):
         for name, old, new, words in MISTAKES:
