@@ -6,7 +6,7 @@
 
 A check goes through the examples in the docstrings, small cases, gradients (a nudge of 0.001 must
 say the same), the first twenty steps of the default run, and the speed. Where the results are
-exactly those of a usual mistake, it says which. The exit status is 0 if everything agrees, 1 if
+exactly those of a usual mistake, or an error tells it, it says which. The exit status is 0 if everything agrees, 1 if
 something differs or is still to be written, and 2 for a mistake on the command line.
 """
 
@@ -458,7 +458,7 @@ def same(theirs, others, is_strict=True):
 
 
 def hint(part, groups):
-    """Return which mistake microgpt.py needs to give what the learner's part gives; "" if none."""
+    """Return the mistake with which microgpt.py gives the same, or what an error means; or ""."""
     fails_always = all(result.problem for group in groups for result in group.values())
     pairs = [*zip(groups, reference(part))]
     is_right = [not any(map(difference, a, a.values(), b.values())) for a, b in pairs]
@@ -521,7 +521,7 @@ class Examples(doctest.DocTestRunner):
 
 
 class Printed:
-    """Shows the first lines of what the learner's program prints, and counts the others."""
+    """Shows the first lines of what the learner's program prints, and drops the others."""
 
     def __init__(self):
         self.count, self.out = 0, sys.stdout  # not that of an example
