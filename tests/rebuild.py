@@ -6,8 +6,9 @@
 
 A check goes through the examples in the docstrings, small cases, gradients (a nudge of 0.001 must
 say the same), the first twenty steps of the default run, and the speed. Where the results are
-exactly those of a usual mistake, or an error tells it, it says which. The exit status is 0 if everything agrees, 1 if
-something differs or is still to be written, and 2 for a mistake on the command line.
+exactly those of a usual mistake, or an error tells it, it says which. The exit status is 0 if
+everything agrees, 1 if something differs or is still to be written, and 2 for a mistake on the
+command line.
 """
 
 import argparse
