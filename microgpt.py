@@ -2,8 +2,8 @@
 
     python microgpt.py --num_steps 1000
 
-A language model gives every token (here, a character) that could come next a probability. Its loss
-measures how surprised it is by the token that really comes. A GPT ("generative pre-trained
+A language model gives a probability to every token (here, a character) that could come next. Its
+loss measures how surprised it is by the token that really comes. A GPT ("generative pre-trained
 transformer") is a language model with many adjustable numbers, its parameters. Training adjusts
 them so that the loss falls:
 
@@ -40,7 +40,7 @@ def split_docs(text: str) -> list[str]:
 class Tokenizer:
     """Translates documents to tokens and back. Its vocabulary: all characters, then BOS.
 
-    >>> Tokenizer(["emma", "ava"]).encode("ava")  # a, e, m, v and BOS are 0, 1, 2, 3 and 4
+    >>> Tokenizer(["emma", "ava"]).encode("ava")  # this vocabulary is a, e, m, v, BOS: 0 to 4
     [4, 0, 3, 0, 4]
     """
 
@@ -68,18 +68,19 @@ class Tokenizer:
 # bigram model predicts h after s with a probability of about 100/800.
 #
 # To grade a prediction, take the probability p that it gave to the token that really came. Its loss
-# is -log(p): 0 if the model was certain (p = 1), 0.69 if p = 1/2, 4.61 if p = 1/100. Why a log? The
-# probability of a whole name is the product of those of its tokens; -log turns the product into a
-# sum, and makes confident mistakes the most expensive ones. A model's loss is the mean over many
-# predictions. To compare models, we take it on names that are held out of the training. A blind
-# guess among 27 tokens has a loss of log(27) = 3.30. The bigram model gets 2.46: the loss to beat.
+# is -log(p), a natural log: 0 if the model was certain (p = 1), 0.69 if p = 1/2, 4.61 if p = 1/100.
+# Why a log? The probability of a whole name is the product of those of its tokens; -log turns the
+# product into a sum, and makes confident mistakes the most expensive ones. A model's loss is the
+# mean over many predictions. To compare models, we take it on names that are held out of the
+# training. A blind guess among 27 tokens has a loss of log(27) = 3.30. The bigram model gets 2.46:
+# the loss to beat.
 
 
 def bigram_loss(train_examples: list[list[int]], examples: list[list[int]], vocab_size: int):
     """Count bigrams in some examples (tokenized names); return the mean loss on other examples.
 
-    Each bigram counts once more than it was seen (add-one smoothing), since one that is new would
-    otherwise have a probability of 0, and an infinite loss.
+    Each bigram counts once more than it was seen, and so each first token vocab_size times more
+    (add-one smoothing). A bigram that is new would otherwise have an infinite loss.
 
     >>> bigram_loss([[2, 0, 2]], [[2, 0]], vocab_size=3)  # p = (1 + 1) / (1 + 3) = 1/2
     0.6931471805599453
@@ -151,7 +152,7 @@ class Value:
     def __pow__(self, n):
         if isinstance(n, Value):
             raise TypeError("an exponent must be a plain number, not a Value")
-        slope = n * math.pow(self.data, n - 1) if n else 0.0  # of x**0, even at 0
+        slope = n * math.pow(self.data, n - 1) if n else 0.0  # x**0 is 1, even at 0
         return Value(math.pow(self.data, n), ((self,), (slope,)))
 
     def exp(self): return Value(math.exp(self.data), ((self,), (math.exp(self.data),)))
@@ -165,7 +166,7 @@ class Value:
     def __rtruediv__(self, other): return Value(other) / self
 
     def topological_order(self):
-        """Return this node and all behind it, leaves aside, each after the nodes that use it.
+        """Return this node and all behind it, except leaves: each after all nodes that use it.
 
         We collect the nodes, and then sort them: a result is newer than its inputs, so newest first
         means users first.
@@ -197,10 +198,11 @@ class Value:
 
 
 def dot(a, b, b_data=None):
-    """Return a[0] * b[0] + a[1] * b[1] + ... as a single node, instead of 2n - 1 of them.
+    """Return the dot product a[0] * b[0] + a[1] * b[1] + ... as a single node.
 
-    The local gradients for a are the numbers in b, and the other way round: two sources. Having
-    fewer nodes makes training about ten times as fast. b_data: b's numbers, if known already.
+    (As n products and n - 1 sums it would be 2n - 1 nodes, and training would take about ten times
+    as long.) The local gradients for a are the numbers in b, and the other way round: two sources.
+    b_data: b's numbers, if known already.
 
     >>> dot([Value(1.0), Value(2.0)], [Value(3.0), Value(4.0)])
     Value(data=11.0, grad=0.0)
@@ -215,13 +217,20 @@ def dot(a, b, b_data=None):
 
 # %% 3. Model: a token goes in, a score for every possible next token comes out
 #
-# These scores are called logits; a softmax, below, turns them into probabilities. The id of a token
-# means nothing, so each token has an embedding: a vector x of n_embd = 16 parameters. A vector
-# for its position is added, or the earlier tokens would have no order. Then x passes through the
-# layers, and each layer adds two updates to it. Attention fetches information from earlier tokens
-# (communication). The MLP, or multi-layer perceptron, works on each token alone (computation): a
-# matrix, a ReLU, which sets negative numbers to 0, and another matrix. This growing sum x is called
-# the residual stream. Finally, a matrix turns x into 27 logits. The parameters, in matrices:
+# These scores are called logits; a softmax, below, turns them into probabilities. Say the model has
+# read BOS and e, and now reads m, which is token 12, at position 2 (BOS was at 0). What comes next?
+#
+#   1. The number 12 says nothing about an m. So m has an embedding: row 12 of the matrix wte, which
+#      is n_embd = 16 parameters. Training gives them a meaning. Row 2 of wpe, for the position, is
+#      added, or a single layer could not tell the order of the earlier tokens. The sum is x.
+#   2. Attention fetches information from earlier tokens (communication), and adds it to x.
+#   3. The MLP, or multi-layer perceptron, works on this token alone (computation): a matrix makes
+#      64 numbers of x, ReLU sets the negative ones to 0, and a second matrix makes 16 of them
+#      again. They are added to x, too.
+#   4. A last matrix turns x into 27 logits: one for each token that could come next.
+#
+# Steps 2 and 3 are a layer. A model may have several, one after the other. x, which they all add
+# to, is called the residual stream. The parameters, in matrices:
 #
 #   wte                 vocab_size x n_embd  token embeddings, a row for each token
 #   wpe                 block_size x n_embd  position embeddings, a row for each position
@@ -230,8 +239,10 @@ def dot(a, b, b_data=None):
 #   mlp_fc1, mlp_fc2    4n x n, then n x 4n  the two matrices of the MLP (n is n_embd)
 #   lm_head             vocab_size x n_embd  makes the logits, a row for each token
 #
-# block_size is the context: how many tokens the model can see. If you know GPT-2 (Radford et al.,
-# 2019): this is simpler, with RMSNorm for LayerNorm, ReLU for GELU, no biases, and lm_head for wte.
+# block_size is the context: how many tokens the model can see. The names come from GPT-2 (Radford
+# et al., 2019): w for weights, te for token embedding, fc for fully connected, lm for language
+# model. If you know it: here are RMSNorm for LayerNorm, ReLU for GELU, no biases or gains, a norm
+# after the embeddings and none before lm_head, and lm_head is not wte.
 
 
 def linear(x, weight):
@@ -265,8 +276,9 @@ def cross_entropy(logits, target):
     """Return the loss of a prediction, -log(softmax(logits)[target]), as a single node.
 
     Taken literally, it fails when that probability is so small that it rounds to 0. But
-    -log(exp(logit) / total) is log(total) - logit, which is always finite. The local gradient of
-    log(total) for a logit is exp(logit) / total, its probability. The target's has a -1 on top.
+    -log(exp(logit) / total) is log(total) - logit, which is finite if the largest logit is
+    subtracted first, as in softmax. The local gradient of log(total) for a logit is
+    exp(logit) / total, its probability. For the target there is one more: -1, from - logit.
 
     >>> cross_entropy([Value(0.0)] * 27, target=4).data  # a blind guess: log(27)
     3.295836866004329
@@ -276,7 +288,7 @@ def cross_entropy(logits, target):
     total = sum(exps)
     local_grads = [e / total for e in exps]
     local_grads[target] -= 1.0
-    loss = math.log(total) + largest - logits[target].data
+    loss = math.log(total) - (logits[target].data - largest)
     return Value(loss, (tuple(logits), local_grads))
 
 
@@ -287,7 +299,7 @@ def attention(query, keys, values, n_head):
     passes on. (All three are vectors of Values.) Nobody assigns these roles: training shapes the
     matrices that make the vectors. The dot product of a query and a key is large if they match, and
     softmax turns these scores into weights for a mean of the values. This is done n_head times: of
-    4 heads and 16 numbers, head 1 takes the first 4 numbers of query, key and value, and so on, so
+    4 heads, the first takes the first 4 of the 16 numbers in query, key and value, and so on, so
     that each head can look for something different.
 
     >>> def vector(*numbers): return [Value(number) for number in numbers]
@@ -299,9 +311,9 @@ def attention(query, keys, values, n_head):
     mixed = []
     for start in range(0, len(query), head_dim):
         head = slice(start, start + head_dim)
-        # The dot product of two random vectors grows like sqrt(their length). Unless we divide by
-        # that, softmax tends to give one token nearly all the weight. Then nudging a score changes
-        # almost nothing, and queries and keys get hardly any gradient to learn from.
+        # The dot product of two random vectors grows like sqrt(their length). If we didn't divide
+        # by that, softmax would give one token nearly all the weight where vectors are long. Then
+        # nudging a score changes almost nothing, and queries and keys get hardly any gradient.
         scores = [dot(query[head], key[head]) * head_dim**-0.5 for key in keys]
         weights = softmax(scores)  # the attention weights: one for each token so far
         for i in range(start, start + head_dim):
@@ -318,7 +330,7 @@ class GPT:
             raise ValueError(f"{sizes}: each must be at least 1, and n_embd a multiple of n_head")
         self.n_layer, self.n_head, self.block_size = n_layer, n_head, block_size
 
-        # Random: if all parameters were equal, the numbers of each vector would be equal, too, and
+        # Random: if all parameters were equal, the n_embd numbers in x would be equal, too, and
         # stay so for ever. Small: the first predictions should be close to a blind guess.
         def matrix(rows, columns=n_embd):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
@@ -339,15 +351,15 @@ class GPT:
     def forward(self, token, cache):
         """Read a token, and return the logits of the next one.
 
-        In each layer, its key and value join the cache, where later tokens find them. So each token
-        is read only once. (Programs that read all at once have to hide, or mask, later tokens.)
+        In each layer, its key and value join the cache, where later tokens find them. So no token
+        is read twice. (Programs that read all at once have to hide, or mask, later tokens.)
         """
         position = len(cache[0][0])  # how many tokens were read before
         if position == self.block_size:
             raise ValueError(f"the context is full: block_size is {self.block_size} tokens")
         w = self.state_dict
         x = [t + p for t, p in zip(w["wte"][token], w["wpe"][position])]
-        x = rmsnorm(x)  # from about 0.1, the size of the first updates, to about 1
+        x = rmsnorm(x)  # its numbers were about 0.1 at first, and now are about 1
         for i, (keys, values) in enumerate(cache):
             h = rmsnorm(x)
             query = linear(h, w[f"layer{i}.attn_wq"])
@@ -380,11 +392,12 @@ class GPT:
 #
 # A step takes a batch of examples (here, one name), computes its mean loss and the gradients, and
 # moves every parameter. How far? Plain gradient descent takes off learning_rate * gradient, with a
-# learning rate such as 0.1. But gradients differ a thousandfold from parameter to parameter. So
-# Adam (Kingma & Ba, 2015) keeps two running means for each parameter: the mean of its gradient, and
-# the mean of the square of its gradient. It takes off learning_rate * mean / sqrt(square). For a
-# gradient that stays the same from step to step, this ratio is 1 or -1, whatever its size. For one
-# that keeps changing its sign, and so can't be trusted, it is close to 0.
+# learning rate such as 0.1. But gradients differ a thousandfold from parameter to parameter: what
+# is too far for one hardly moves another. So Adam (Kingma & Ba, 2015) keeps two running means for
+# each parameter: the mean of its gradient, and the mean of the square of its gradient. It takes off
+# learning_rate * mean / sqrt(square). For a gradient that stays the same from step to step, this
+# ratio is 1 or -1, whatever its size. For one that keeps changing its sign, and so can't be
+# trusted, it is much smaller.
 
 
 class Adam:
@@ -414,7 +427,7 @@ class Adam:
 
 
 def linear_decay(peak, num_steps):
-    """Return the learning rates of all steps, an iterator: they fall toward 0, to settle down."""
+    """Return the learning rates of all steps, an iterator. They fall: the last steps are small."""
     return (peak * (1 - step / num_steps) for step in range(num_steps))
 
 
@@ -497,9 +510,8 @@ def first_run(docs, num_steps=1000):
     """Chapters 1 to 5 put together: train on names, grade the model on others, and write 20 names.
 
     The bigrams are those of all 28,830 training names, and the model sees only 1,000 of them. Yet
-    it wins: it also knows the position, and looks back further. (Of the 200 graded names, 36 stand
-    in the list twice, and so among the training names, too.) The model and its tokenizer are
-    returned.
+    it wins, since it knows more than the last token. (36 of the 200 graded names stand in the list
+    twice, and are also training names.) The model and its tokenizer are returned.
     first_run(split_docs(open("names.txt").read())) prints:
 
     step  100 | loss 2.7384
@@ -794,8 +806,9 @@ def save(path, text):
 def load(path, **given):
     """Return the run in a checkpoint; flags that are given win, where they can be changed.
 
-    ValueError: the file is broken, or a flag contradicts it.
+    ValueError: the file is broken, or a flag is wrong or contradicts it.
     """
+    given = check(given)
     with as_value_error("load", path, "give one that --save has written"):
         try:
             found = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -444,7 +444,7 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "subtract the largest logit before exp, or large logits overflow",
         ),
         (
-            "loss = math.log(total) + largest - logits[target].data",
+            "loss = math.log(total) - (logits[target].data - largest)",
             "loss = -math.log(math.exp(logits[target].data - largest) / total)",
             "a tiny probability rounds to 0, and log(0) fails: use log(total) - logit",
         ),
@@ -454,8 +454,8 @@ MISTAKES = {  # in each part: words of the program, what a mistake makes of them
             "the target's local gradient is its probability - 1",
         ),
         (
-            "math.log(total) + largest - logits",
-            "math.log(total) - logits",
+            "(logits[target].data - largest)",
+            "logits[target].data",
             "the largest logit was taken off, and must be added again",
         ),
         (

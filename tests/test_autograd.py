@@ -129,7 +129,7 @@ class Derivatives(unittest.TestCase):
                 self.assertEqual(x.grad, by_base)
 
     def test_an_exponent_that_is_a_value_is_an_error_that_says_so(self):
-        with self.assertRaisesRegex(TypeError, "exponent must be a plain number, not a Value"):
+        with self.assertRaisesRegex(TypeError, "^an exponent must be a plain number, not a Value$"):
             Value(2.0) ** Value(3.0)
         with self.assertRaises(TypeError):
             2 ** Value(3.0)
@@ -244,6 +244,7 @@ class Graphs(unittest.TestCase):
         x.backward()
         self.assertEqual(x.grad, 2.0)
 
+    @unittest.skipIf(sys.platform == "emscripten", "freeing so long a chain overflows the stack")
     def test_a_chain_of_100000_nodes(self):
         x = Value(1.0)
         y = x

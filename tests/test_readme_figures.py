@@ -359,9 +359,9 @@ class Figures(unittest.TestCase):
         pair = [[two.Value(1.0) for _ in range(16)] for _ in range(2)]
         nodes = len(two.dot(*pair).topological_order())
         alike = []
-        for module in (twelve, microgpt):
+        for module, n_layer in (twelve, 4), (twelve, 1), (microgpt, 4):
             RNG.setstate(AFTER_SHUFFLE)
-            model, cosines = module.GPT(27, n_layer=4, rng=RNG), []
+            model, cosines = module.GPT(27, n_layer=n_layer, rng=RNG), []
             for tokens in default_model()[0][:12]:
                 cache = model.new_cache()
                 rows = [[x.data for x in model.forward(token, cache)] for token in tokens[:-1]]
@@ -371,10 +371,15 @@ class Figures(unittest.TestCase):
             alike.append(sum(cosines) / len(cosines))
         examples = [tokens[:17] for tokens in default_model()[0]]
         table = microgpt.bigram_loss(examples[:1000], examples[28830:][:200], 27)
+        shares = Counter(token for tokens in examples[:28830] for token in tokens[1:])
+        graded = [token for tokens in examples[28830:][:200] for token in tokens[1:]]
+        guesses = [math.log(sum(shares.values()) / shares[token]) for token in graded]
         self.holds(
             f"from the same thousand names ({table:.4f})",
-            f"{nodes} (`sum` starts with 0, so there are 16 additions)",
-            f"(The mean cosine between them is {alike[0]:.2f}. With `+` it is {alike[1]:.2f}.)",
+            f"{nodes}, and a leaf: 16 products, and 16 additions, as `sum` starts with 0",
+            f"how often each letter comes ({sum(guesses) / len(guesses):.4f})",
+            f"(The mean cosine between them is {alike[0]:.2f}. With a single layer it is "
+            f"{alike[1]:.2f}, and with `+` {alike[2]:.2f}.)",
         )
         (answer,) = (text for text in exercises.texts().values() if "Temperatures" in text[:20])
         result(start_default_run())
