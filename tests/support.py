@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,9 @@ def heed_ctrl_c_in(test):
 
 
 def start(*arguments, cwd=ROOT, **options):
-    """Start a Python process with its output in pipes."""
+    """Start a Python process with its output in pipes; SkipTest in a browser, which has none."""
+    if sys.platform == "emscripten":
+        raise unittest.SkipTest("there are no processes in a browser")
     # its output as UTF-8 whatever the locale, buffered as usual; no __pycache__ in the project
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONUNBUFFERED", None)

@@ -1,4 +1,5 @@
 import random
+import sys
 import unittest
 from collections import Counter
 from itertools import islice
@@ -78,6 +79,7 @@ class LearningRates(unittest.TestCase):
         self.check([], 0, "cosine", 4)
         self.check([], 0)
 
+    @unittest.skipIf(sys.maxsize < 2**32, "islice() does not count that far")
     def test_it_is_no_list_of_all_steps(self):
         rates = plan_rates(1.0, "cosine", 10**11, 10**12 - 1)
         self.assertAlmostEqual(next(rates), 1e-11)
