@@ -1,9 +1,10 @@
-"""How fast is microgpt.py? Run `python tests/benchmark.py`; it takes about three minutes.
+"""How fast is microgpt.py? Run `python tests/benchmark.py`; it takes about five minutes.
 
 Three programs train the same model on the same names, each in a process of its own, in turn, round
 after round: microgpt.py; the textbook's way, with a node for each + and * and a recursive sort;
 and every derivative by hand (by_hand.py). What counts are the ratios between the fastest rounds:
-what else the machine does can only make a round slower.
+what else the machine does can only make a round slower. On CPython, where what is no longer needed
+is freed at once, it also prints what a step spends its time on.
 """
 
 import argparse
@@ -202,6 +203,36 @@ def child(*words):
     return [float(word) for word in printed.split()]
 
 
+def parts(steps):
+    """Return the seconds that steps of microgpt.py spend on each of their parts."""
+    model, draw = setting()
+    optimizer = microgpt.Adam(model.parameters)
+    clock = time.perf_counter
+    forward = search = backward = adam = freeing = 0.0
+    gc.disable()  # as main() does
+    for step, rate in enumerate(microgpt.linear_decay(0.01, steps)):
+        start = clock()
+        loss = model.loss(draw(step))
+        computed = clock()
+        loss.topological_order()
+        found = clock()
+        loss.backward()  # this searches again
+        differentiated = clock()
+        optimizer.step(rate)
+        for p in model.parameters:
+            p.grad = 0.0
+        updated = clock()
+        del loss
+        freeing += clock() - updated
+        forward += computed - start
+        search += found - computed
+        backward += differentiated - found
+        adam += updated - differentiated
+    gc.enable()
+    rest = {"the chain rule": backward - search, "Adam": adam, "freeing the graph": freeing}
+    return {"the forward pass": forward, "the search for the nodes": search, **rest}
+
+
 def peak_memory(num_steps):
     """Return the peak memory, in MB, of the program when it trains for num_steps."""
     code = "import resource, microgpt; microgpt.evaluate = lambda *_: 0.0; "
@@ -277,6 +308,10 @@ def main():
     ours, textbooks, by_hands = (min(costs[program]) for program in programs)
     print(f"{textbooks / ours:.1f} times as fast as with one node an operation")
     print(f"{ours / by_hands:.2f} times the cost of derivatives by hand")
+    if sys.implementation.name == "cpython":
+        seconds = parts(400 // shrink)
+        shares = {name: round(100 * x / sum(seconds.values())) for name, x in seconds.items()}
+        print("a step is " + ", ".join(f"{share}% {name}" for name, share in shares.items()))
     sizes = [(16, 1), (32, 1), (64, 1), (16, 2), (16, 4)]
     growth = {size: [] for size in sizes}
     for _ in range(rounds):
