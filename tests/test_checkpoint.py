@@ -555,6 +555,12 @@ class Saving(Folder):
         self.assertTrue(Path(os.devnull).exists())
         self.assertEqual(os.listdir(self.folder), ["names"])
 
+    def test_the_reason_is_named_even_if_no_file_could_be_opened(self):
+        error = PermissionError(errno.EACCES, "may not")
+        with mock.patch.object(microgpt, "open", create=True, side_effect=error):
+            with self.assertRaisesRegex(ValueError, r"^cannot save .* \(may not\): "):
+                microgpt.save(self.path, "text")
+
     def test_a_folder_that_is_missing_is_named_as_it_was_given(self):
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.folder)
