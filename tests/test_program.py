@@ -158,6 +158,8 @@ class ThreeWaysIn(unittest.TestCase):
         for words in ("--num_steps 20", ["--num_steps", "20"], 20):
             with self.assertRaisesRegex(ValueError, r"by name, as in main\(num_steps=20\), not .*20"):
                 microgpt.main(words)
+        with self.assertRaisesRegex(ValueError, r", not '--num_steps'\Z"):
+            microgpt.main("--num_steps", "20")
 
     def test_it_returns_the_run(self):
         with contextlib.redirect_stdout(io.StringIO()) as out:
