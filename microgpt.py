@@ -351,15 +351,15 @@ class GPT:
     def forward(self, token, cache):
         """Read a token, and return the logits of the next one.
 
-        In each layer, its key and value join the cache, where later tokens find them. So no token
-        is read twice. (Programs that read all at once have to hide, or mask, later tokens.)
+        In each layer, its key and value join the cache, where later tokens find them. So a token
+        need not be read again. (Programs that read all at once must hide, or mask, later tokens.)
         """
         position = len(cache[0][0])  # how many tokens were read before
         if position == self.block_size:
             raise ValueError(f"the context is full: block_size is {self.block_size} tokens")
         w = self.state_dict
         x = [t + p for t, p in zip(w["wte"][token], w["wpe"][position])]
-        x = rmsnorm(x)  # its numbers were about 0.1 at first, and now are about 1
+        x = rmsnorm(x)  # from about 0.1, in a new model, to about 1
         for i, (keys, values) in enumerate(cache):
             h = rmsnorm(x)
             query = linear(h, w[f"layer{i}.attn_wq"])
