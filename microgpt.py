@@ -1,259 +1,221 @@
-"""microgpt: train a GPT from scratch, then let it invent names. One file of plain Python.
+"""microgpt: the algorithm at the heart of ChatGPT, in one file of plain Python.
 
-    python microgpt.py --num_steps 1000
+Run `python microgpt.py`. In less than a minute, it reads a thousand names and makes up its own:
+lemai, jaish, vianah. Then read on, from top to bottom. Python and school calculus are all you need.
+Chapters 1 to 5 are the whole algorithm: demo() runs it. The program that you ran adds flags to it.
 
-A language model gives a probability to every token (here, a character) that could come next. Its
-loss measures how surprised it is by the token that really comes. A GPT ("generative pre-trained
-transformer") is a language model with many adjustable numbers, its parameters. Training adjusts
-them so that the loss falls:
-
-    1. Data       names become tokens; a model that only counts them sets a loss to beat
-    2. Autograd   numbers that remember how they were computed, and so can find gradients
-    3. Model      the GPT: a token goes in, a score for every possible next token comes out
-    4. Training   gradients say which way to nudge each parameter, Adam says how far
-    5. Sampling   the model writes names of its own, and beats the one that counts
-
-These five chapters are the whole algorithm, to be read from top to bottom. Then write parts of it
-yourself: `python tests/rebuild.py --list` names them. Chapters 6 to 8 make a convenient program of
-it. Each `# %%` starts a cell of a notebook.
+A language model reads a text token by token (here, letter by letter) and gives every possible next
+token a probability. A GPT, or "generative pre-trained transformer", computes these probabilities
+with the help of thousands of adjustable numbers, its parameters. They start out random. Training
+nudges them, name after name, so that the letters that really come surprise the model less and less.
 """
 
 import math
 import random
-from collections import Counter
-from itertools import count, cycle
-from operator import mul
 
 # %% 1. Data: names become tokens
 #
-# The data is a list of names. To the model each name is a document, made of tokens, and tokens are
-# whole numbers: a is 0, b is 1, z is 25. One more token, 26, is BOS ("beginning of sequence"). It
-# marks where a document starts, and also where it ends. So "emma" is [26, 4, 12, 12, 0, 26] to the
-# model, which is to predict e after BOS, then m, m and a, and then BOS: the name is over.
-
-
-def split_docs(text: str) -> list[str]:
-    """Return the lines of a text, stripped, without the empty ones."""
-    return [line.strip() for line in text.split("\n") if line.strip()]
+# Our documents, or docs for short, are 32,033 first names. A model works with numbers, so every
+# letter gets a number, its token: a is 0, b is 1, z is 25. Token 26 is special. It is called BOS,
+# "beginning of sequence". It opens every name, and it also closes it, so that the model can learn
+# where names end. Then emma is [26, 4, 12, 12, 0, 26]. That makes five exercises: predict e from
+# BOS, then m from BOS and e, and so on. The answer to the last one is BOS: the name is over.
 
 
 class Tokenizer:
-    """Translates documents to tokens and back. Its vocabulary: all characters, then BOS.
+    """Turns names into tokens and back.
 
-    >>> Tokenizer(["emma", "ava"]).encode("ava")  # this vocabulary is a, e, m, v, BOS: 0 to 4
+    >>> Tokenizer(["emma", "ava"]).encode("ava")  # a, e, m and v are 0 to 3, and BOS is 4
     [4, 0, 3, 0, 4]
     """
 
-    def __init__(self, docs: list[str]):
+    def __init__(self, docs):
         self.chars = sorted(set("".join(docs)))
         self.ids = {char: i for i, char in enumerate(self.chars)}
         self.bos = len(self.chars)
-        self.vocab_size = len(self.chars) + 1
+        self.vocab_size = len(self.chars) + 1  # the vocabulary: all characters, and BOS
 
-    def encode(self, doc: str) -> list[int]:
-        """Return the tokens of a document; ValueError if a character has no id."""
-        unknown = "".join(sorted(set(doc) - self.ids.keys()))
-        if unknown:
-            alphabet = "".join(self.chars)
-            raise ValueError(f"{unknown!r} is not in the alphabet, which is {alphabet!r}")
+    def encode(self, doc):
         return [self.bos] + [self.ids[char] for char in doc] + [self.bos]
 
-    def decode(self, tokens: list[int]) -> str:
-        """Return the characters of the tokens, without BOS."""
+    def decode(self, tokens):
         return "".join(self.chars[token] for token in tokens if token != self.bos)
 
 
-# The simplest language model only counts: for every pair of tokens, or bigram, how often does the
-# second come right after the first? If 800 tokens came after an s, and 100 of them were an h, this
-# bigram model predicts h after s with a probability of about 100/800.
+# A very simple language model counts bigrams, pairs of neighboring tokens. If 800 pairs begin with
+# an s, and 100 of these go on with an h, it says that h follows s with probability 100/800.
+# How good is such a prediction? Wait for the token that really comes, and look up the probability p
+# that it was given. Then -log(p), with the natural log, is the loss. It measures surprise: 0 if the
+# model was certain (p = 1), 0.69 if p = 1/2, and 4.61 if p = 1/100. Why a log? The probability of a
+# whole name is the product of its tokens' probabilities, and the log turns that product into a sum:
+# losses simply add up. It also makes false confidence expensive, as -log(p) has no upper limit.
 #
-# To grade a prediction, take the probability p that it gave to the token that really came. Its loss
-# is -log(p), a natural log: 0 if the model was certain (p = 1), 0.69 if p = 1/2, 4.61 if p = 1/100.
-# Why a log? The probability of a whole name is the product of those of its tokens; -log turns the
-# product into a sum, and makes confident mistakes the most expensive ones. A model's loss is the
-# mean over many predictions. To compare models, we take it on names that are held out of the
-# training. A blind guess among 27 tokens has a loss of log(27) = 3.30. The bigram model gets 2.46:
-# the loss to beat.
+# A model's loss is the mean over many predictions. To compare models, we measure it on names held
+# out of the training, since anyone can learn names by heart. A blind guess among 27 tokens has a
+# loss of log(27) = 3.30. Counting bigrams brings it down to 2.46. Can a GPT do better?
 
 
-def bigram_loss(train_examples: list[list[int]], examples: list[list[int]], vocab_size: int):
-    """Count bigrams in some examples (tokenized names); return the mean loss on other examples.
+def mean(numbers):
+    """Return the mean of some numbers."""
+    return sum(numbers) / len(numbers)
 
-    Each bigram counts once more than it was seen, and so each first token vocab_size times more
-    (add-one smoothing). A bigram that is new would otherwise have an infinite loss.
 
-    >>> bigram_loss([[2, 0, 2]], [[2, 0]], vocab_size=3)  # p = (1 + 1) / (1 + 3) = 1/2
+def bigram_loss(train_examples, test_examples, vocab_size):
+    """Count the bigrams in some tokenized names; return the mean loss on others.
+
+    >>> bigram_loss([[2, 0, 2]], [[2, 0]], vocab_size=3)  # p = 2/4
     0.6931471805599453
     """
-    bigrams = Counter(pair for tokens in train_examples for pair in zip(tokens, tokens[1:]))
-    firsts = Counter(token for tokens in train_examples for token in tokens[:-1])
-    losses = []
-    for tokens in examples:
+    counts = [[1] * vocab_size for _ in range(vocab_size)]  # add-one smoothing: no p may be 0
+    for tokens in train_examples:
         for token, target in zip(tokens, tokens[1:]):
-            p = (bigrams[token, target] + 1) / (firsts[token] + vocab_size)
-            losses.append(-math.log(p))
-    return sum(losses) / len(losses)
+            counts[token][target] += 1
+    pairs = [pair for tokens in test_examples for pair in zip(tokens, tokens[1:])]
+    return mean([-math.log(counts[token][target] / sum(counts[token])) for token, target in pairs])
 
 
 # %% 2. Autograd: numbers that remember how they were computed
 #
-# The bigram model looks back one token. To look back five, it would need a row of counts for each
-# of 27**5 = 14 million pasts, and nearly all rows would be empty. A GPT instead computes its
-# predictions from parameters, which start at random and then learn. For each of them we ask: if we
-# nudge it, how much does the loss change per unit of nudge? That is its gradient,
-# d(loss)/d(parameter). Moving every parameter a little against its gradient makes the loss fall.
+# A bigram model remembers a single token. To count what follows five tokens, we would need a row of
+# counts for each of 27**5 = 14 million combinations, and 32,000 names would leave most rows empty.
+# So a GPT doesn't look its predictions up. It computes them, with a formula full of parameters. To
+# improve a parameter, ask how fast the loss changes as you nudge it. That is its gradient, the
+# derivative d(loss)/d(parameter). Move each parameter a bit against its gradient: the loss falls.
 #
-# Backpropagation finds all gradients in one pass. Each operation knows its local gradients: how its
-# result changes with each of its inputs. For c = a * b, dc/da is b, and dc/db is a. The chain rule
-# does the rest: along a path from the loss back to a parameter, multiply the local gradients, and
-# then add up all such paths. For y = x * x at x = 3, both inputs are x, each with a local gradient
-# of 3: two paths, 3 + 3 = 6. Indeed, the derivative of x**2 is 2x. We need not list the paths. Each
-# number waits until everything computed from it has added its part, then passes the sum on, once.
+# Backpropagation finds all gradients in one pass. Every operation knows its local gradients: how
+# fast its result changes with each of its inputs. For c = a * b, dc/da is b, and dc/db is a. The
+# chain rule does the rest: follow a path from the loss back to a parameter, and multiply the local
+# gradients along it. Add up the products of all paths. Take y = x * x at x = 3. Both inputs are x,
+# and each has a local gradient of 3. That makes two paths, and a gradient of 3 + 3 = 6. Calculus
+# agrees: the derivative of x**2 is 2x. A program that does all this is called autograd.
 
 
 class Value:
-    """A number (data) that remembers how it was computed: a node of the computation graph.
-
-    sources are pairs (inputs, local_grads), through which we get from a result to its inputs. x * y
-    has one source, ((x, y), (y.data, x.data)). (A dot product, below, will have two.) A leaf, such
-    as a parameter, was not computed and has none. y.backward() fills in grad, dy/dx, for every x
-    behind y. In leaves, the gradients of several calls add up, until somebody sets them to 0.
+    """A number that remembers its inputs, the Values it was computed from.
 
     >>> x = Value(3.0)
     >>> y = x * x + 2 * x
-    >>> y.backward()
-    >>> y.data, x.grad  # x**2 + 2x, and 2x + 2
-    (15.0, 8.0)
+    >>> y.backward()  # finds dy/dx, which is 2x + 2
+    >>> y, x
+    (Value(15, grad=1), Value(3, grad=8))
     """
 
-    __slots__ = ("data", "grad", "sources", "serial")  # saves memory
-    serials = count()
+    __slots__ = ("data", "grad", "inputs", "local_grads", "partners")  # saves memory
 
-    def __init__(self, data, *sources):
-        self.data, self.grad, self.sources = data, 0.0, sources
-        self.serial = next(Value.serials)  # greater than those of its inputs
-
-    def __repr__(self):
-        return f"Value(data={self.data}, grad={self.grad})"
+    def __init__(self, data, inputs=(), local_grads=(), partners=()):
+        self.data = data  # the number itself
+        self.grad = 0.0  # d(result)/d(this), after result.backward()
+        self.inputs = inputs  # a leaf, such as a parameter, has none: it wasn't computed
+        self.local_grads = local_grads  # d(this)/d(input), for each input
+        self.partners = partners  # for a dot product, in place of local_grads: see dot()
 
     def __add__(self, other):
-        other = other if isinstance(other, Value) else Value(other)
-        return Value(self.data + other.data, ((self, other), (1.0, 1.0)))
+        if not isinstance(other, Value):  # a plain number
+            return Value(self.data + other, (self,), (1.0,))
+        return Value(self.data + other.data, (self, other), (1.0, 1.0))
 
     def __mul__(self, other):
-        other = other if isinstance(other, Value) else Value(other)
-        return Value(self.data * other.data, ((self, other), (other.data, self.data)))
+        if not isinstance(other, Value):
+            return Value(self.data * other, (self,), (other,))
+        return Value(self.data * other.data, (self, other), (other.data, self.data))
 
     def __truediv__(self, other):
-        other = other if isinstance(other, Value) else Value(other)
+        if not isinstance(other, Value):
+            return Value(self.data / other, (self,), (1 / other,))
         ratio = self.data / other.data
-        return Value(ratio, ((self, other), (1.0 / other.data, -ratio / other.data)))
+        return Value(ratio, (self, other), (1 / other.data, -ratio / other.data))
 
-    def __pow__(self, n):
-        if isinstance(n, Value):
-            raise TypeError("an exponent must be a plain number, not a Value")
-        slope = n * math.pow(self.data, n - 1) if n else 0.0  # x**0 is 1, even at 0
-        return Value(math.pow(self.data, n), ((self,), (slope,)))
+    def exp(self, minus=0.0):  # exp(self - minus)
+        result = math.exp(self.data - minus)
+        return Value(result, (self,), (result,))
 
-    def exp(self): return Value(math.exp(self.data), ((self,), (math.exp(self.data),)))
-    def log(self): return Value(math.log(self.data), ((self,), (1.0 / self.data,)))
-    def relu(self): return Value(max(self.data, 0.0), ((self,), (float(self.data > 0),)))
-    def __neg__(self): return self * -1.0
+    def __pow__(self, n): return Value(self.data**n, (self,), (n * self.data ** (n - 1),))
+    def log(self): return Value(math.log(self.data), (self,), (1 / self.data,))
+    def relu(self): return Value(0.0) if self.data <= 0 else self  # max(0, self)
+    def __neg__(self): return self * -1
     def __sub__(self, other): return self + -other
-    def __radd__(self, other): return self + other  # for 2 + x, Python asks the right operand
+    def __radd__(self, other): return self + other  # for 2 + x and sum(), as 2 can't add a Value
     def __rsub__(self, other): return -self + other
     def __rmul__(self, other): return self * other
     def __rtruediv__(self, other): return Value(other) / self
-
-    def topological_order(self):
-        """Return this node and all behind it, except leaves: each after all nodes that use it.
-
-        We collect the nodes, and then sort them: a result is newer than its inputs, so newest first
-        means users first.
-        """
-        nodes, queue, searched = {self.serial: self}, [self], set()
-        for user in queue:  # the queue grows as we walk it, from a node to its inputs
-            for inputs, _ in user.sources:
-                if id(inputs) not in searched:  # nodes share vectors: search each only once
-                    searched.add(id(inputs))
-                    for node in inputs:
-                        if node.sources and node.serial not in nodes:
-                            nodes[node.serial] = node
-                            queue.append(node)
-        return [nodes[serial] for serial in sorted(nodes, reverse=True)]
+    def __repr__(self): return f"Value({self.data:.4g}, grad={self.grad:.4g})"
 
     def backward(self):
-        """Fill in the gradients: from this node back to the leaves, by the chain rule."""
-        nodes = self.topological_order()
-        for node in nodes:
-            if node.sources:
-                node.grad = 0.0
-        self.grad += 1.0  # dy/dy
-        for node in nodes:
-            grad = node.grad  # complete, as all users of this node had their turn before it
-            if grad:
-                for inputs, local_grads in node.sources:
-                    for x, local_grad in zip(inputs, local_grads):
-                        x.grad += local_grad * grad
+        """Find the gradient of this Value with respect to every Value behind it."""
+        # No path is walked twice if a Value passes its gradient on only after all Values computed
+        # from it have added theirs. So order them, inputs first (topologically), and go backward.
+        order, found, stack = [], set(), [(self, False)]
+        while stack:
+            node, is_ready = stack.pop()
+            if is_ready:  # all its inputs are in the order
+                order.append(node)
+            elif node not in found:
+                found.add(node)
+                stack.append((node, True))  # below its inputs, and so popped after them
+                for x in node.inputs + node.partners:
+                    if x.inputs and x not in found:
+                        x.grad = 0.0  # leaves keep theirs, to add up until somebody clears them
+                        stack.append((x, False))
+        self.grad = 1.0 if self.inputs else self.grad + 1.0  # d(self)/d(self) is 1
+        for node in reversed(order):
+            grad = node.grad
+            if node.partners:
+                for x, partner in zip(node.inputs, node.partners):
+                    x.grad += partner.data * grad
+                    partner.grad += x.data * grad
+            else:
+                for x, local_grad in zip(node.inputs, node.local_grads):
+                    x.grad += local_grad * grad
 
 
-def dot(a, b, b_data=None):
-    """Return the dot product a[0] * b[0] + a[1] * b[1] + ... as a single node.
+def add_up(values):
+    """Return the sum of some Values as a single Value."""
+    return Value(sum([x.data for x in values]), tuple(values), (1.0,) * len(values))
 
-    (As n products and n - 1 sums it would be 2n - 1 nodes, and training would take about ten times
-    as long.) The local gradients for a are the numbers in b, and the other way round: two sources.
-    b_data: b's numbers, if known already.
+
+def dot(a, b):
+    """Return the dot product a[0] * b[0] + a[1] * b[1] + ... as a single Value.
+
+    A GPT does this all day. As products and sums, 16 pairs would be 31 Values, and training would
+    take over five times as long. Each number's local gradient is its partner in the other vector.
 
     >>> dot([Value(1.0), Value(2.0)], [Value(3.0), Value(4.0)])
-    Value(data=11.0, grad=0.0)
+    Value(11, grad=0)
     """
-    a, b = tuple(a), tuple(b)
-    if len(a) != len(b):
-        raise ValueError(f"a dot product needs equal lengths, not {len(a)} and {len(b)}")
-    a_data = [x.data for x in a]
-    b_data = b_data or [x.data for x in b]
-    return Value(sum(map(mul, a_data, b_data)), (a, b_data), (b, a_data))
+    assert len(a) == len(b), "a dot product needs two vectors of the same length"
+    total = 0.0
+    for x, partner in zip(a, b):
+        total += x.data * partner.data
+    return Value(total, tuple(a), (), tuple(b))
 
 
 # %% 3. Model: a token goes in, a score for every possible next token comes out
 #
-# These scores are called logits; a softmax, below, turns them into probabilities. Say the model has
-# read BOS and e, and now reads m, which is token 12, at position 2 (BOS was at 0). What comes next?
+# Let's follow one token through the model. It has read BOS and e, and now comes m: token 12, at
+# position 2, counting from 0. What will be next?
 #
-#   1. The number 12 says nothing about an m. So m has an embedding: row 12 of the matrix wte, which
-#      is n_embd = 16 parameters. Training gives them a meaning. Row 2 of wpe, for the position, is
-#      added, or a single layer could not tell the order of the earlier tokens. The sum is x.
-#   2. Attention fetches information from earlier tokens (communication), and adds it to x.
-#   3. The MLP, or multi-layer perceptron, works on this token alone (computation): a matrix makes
-#      64 numbers of x, ReLU sets the negative ones to 0, and a second matrix makes 16 of them
-#      again. They are added to x, too.
-#   4. A last matrix turns x into 27 logits: one for each token that could come next.
+#   1. Embedding. The number 12 says nothing about m. So each token has a row of 16 numbers in the
+#      matrix wte, and training gives them a meaning. Each position has a row, too, in wpe: without
+#      it, a single layer couldn't tell the order of the earlier tokens. The sum of the two rows is
+#      x, a vector (a list of numbers). RMSNorm brings it to a standard size.
+#   2. (Causal self-)attention. The m looks back at the tokens so far and gathers what it can use:
+#      four heads look for four different things. What they find, 16 numbers, is added to x.
+#   3. MLP, or multi-layer perceptron. The m thinks it over. A matrix turns x into 64 numbers, ReLU
+#      sets the negative ones to 0, and another matrix makes 16 of them. They are added to x, too.
+#   4. Output. A last matrix turns x into 27 scores, the logits: one for each possible next token.
 #
-# Steps 2 and 3 are a layer. A model may have several, one after the other. x, which they all add
-# to, is called the residual stream. The parameters, in matrices:
-#
-#   wte                 vocab_size x n_embd  token embeddings, a row for each token
-#   wpe                 block_size x n_embd  position embeddings, a row for each position
-#   attn_wq, _wk, _wv   n_embd x n_embd      make a token's query, key and value (see attention)
-#   attn_wo             n_embd x n_embd      combines what attention has found
-#   mlp_fc1, mlp_fc2    4n x n, then n x 4n  the two matrices of the MLP (n is n_embd)
-#   lm_head             vocab_size x n_embd  makes the logits, a row for each token
-#
-# block_size is the context: how many tokens the model can see. The names come from GPT-2 (Radford
-# et al., 2019): w for weights, te for token embedding, fc for fully connected, lm for language
-# model. If you know it: here are RMSNorm for LayerNorm, ReLU for GELU, no biases or gains, a norm
-# after the embeddings and none before lm_head, and lm_head is not wte.
+# Steps 2 and 3 make one layer of a transformer. Each reads x, through another RMSNorm, and adds to
+# it. This x is called the residual stream. Our model has one layer, GPT-3 has 96.
 
 
-def linear(x, weight):
-    """Multiply a matrix, a list of rows, by a vector x: one dot product, row times x, per row."""
+def linear(x, matrix):
+    """Multiply a matrix, a list of rows, by a vector: one dot product for each row."""
     x = tuple(x)
-    x_data = [xi.data for xi in x]
-    return [dot(row, x, x_data) for row in weight]
+    return [dot(x, row) for row in matrix]
 
 
 def rmsnorm(x):
-    """Rescale x to a mean square of 1, so that its size does not depend on the layers before."""
+    """Rescale x to a mean square of 1, so that numbers neither explode nor fade along the way."""
     scale = (dot(x, x) / len(x) + 1e-5) ** -0.5  # 1e-5 avoids a division by 0
     return [xi * scale for xi in x]
 
@@ -261,150 +223,124 @@ def rmsnorm(x):
 def softmax(logits):
     """Turn scores into probabilities: exp makes them positive, the division makes their sum 1.
 
-    >>> [round(p.data, 2) for p in softmax([Value(2.0), Value(1.0), Value(0.0)])]
-    [0.67, 0.24, 0.09]
+    >>> softmax([Value(2.0), Value(1.0), Value(0.0)])
+    [Value(0.6652, grad=0), Value(0.2447, grad=0), Value(0.09003, grad=0)]
     """
-    # Subtracting the same number from all logits changes nothing: the division cancels it. If that
-    # number is the largest logit, no exp can overflow, as exp(1000) would.
-    largest = max(logit.data for logit in logits)
-    exps = [(logit - largest).exp() for logit in logits]
-    total = sum(exps)
+    largest = max(logit.data for logit in logits)  # we subtract it, as exp(1000) would overflow
+    exps = [logit.exp(minus=largest) for logit in logits]  # a common factor, which cancels out
+    total = add_up(exps)
     return [e / total for e in exps]
 
 
 def cross_entropy(logits, target):
-    """Return the loss of a prediction, -log(softmax(logits)[target]), as a single node.
+    """Return the loss, -log(softmax(logits)[target]).
 
-    Taken literally, it fails when that probability is so small that it rounds to 0. But
-    -log(exp(logit) / total) is log(total) - logit, which is finite if the largest logit is
-    subtracted first, as in softmax. The local gradient of log(total) for a logit is
-    exp(logit) / total, its probability. For the target there is one more: -1, from - logit.
-
-    >>> cross_entropy([Value(0.0)] * 27, target=4).data  # a blind guess: log(27)
-    3.295836866004329
+    >>> cross_entropy([Value(0.0)] * 27, target=4)  # a blind guess: log(27)
+    Value(3.296, grad=0)
     """
     largest = max(logit.data for logit in logits)
-    exps = [math.exp(logit.data - largest) for logit in logits]
-    total = sum(exps)
-    local_grads = [e / total for e in exps]
-    local_grads[target] -= 1.0
-    loss = math.log(total) - (logits[target].data - largest)
-    return Value(loss, (tuple(logits), local_grads))
+    total = add_up([logit.exp(minus=largest) for logit in logits])
+    return total.log() - (logits[target] - largest)  # good even if the probability rounds to 0
 
 
-def attention(query, keys, values, n_head):
-    """Let a token look back: mix the values of all tokens so far, itself included.
+def attention(query, keys, values):
+    """Let a token look back: return a mix of the values of all tokens so far, itself included.
 
-    A query says what a token looks for. A key says what a token can be found by. A value is what it
-    passes on. (All three are vectors of Values.) Nobody assigns these roles: training shapes the
-    matrices that make the vectors. The dot product of a query and a key is large if they match, and
-    softmax turns these scores into weights for a mean of the values. This is done n_head times: of
-    4 heads, the first takes the first 4 of the 16 numbers in query, key and value, and so on, so
-    that each head can look for something different.
+    Each token makes three vectors. Its query says what it is looking for, its key says what it has
+    to offer, and its value (itself a list of Values) is what it hands over. Nobody decides what is
+    in them: training does. Where a query and a key match, their dot product, the score, is large.
+    Softmax turns the scores into attention weights, and these make a weighted mean of the values.
 
-    >>> def vector(*numbers): return [Value(number) for number in numbers]
-    >>> keys, values = [vector(4.0), vector(0.0)], [vector(10.0), vector(20.0)]
-    >>> attention(vector(1.0), keys, values, n_head=1)  # scores 4 and 0, weights 0.982 and 0.018
-    [Value(data=10.179862099620916, grad=0.0)]
+    >>> keys, values = [[Value(4.0)], [Value(0.0)]], [[Value(10.0)], [Value(20.0)]]
+    >>> attention([Value(1.0)], keys, values)  # scores 4 and 0, attention weights 0.98 and 0.02
+    [Value(10.18, grad=0)]
     """
-    head_dim = len(query) // n_head
-    mixed = []
-    for start in range(0, len(query), head_dim):
-        head = slice(start, start + head_dim)
-        # The dot product of two random vectors grows like sqrt(their length). If we didn't divide
-        # by that, softmax would give one token nearly all the weight where vectors are long. Then
-        # nudging a score changes almost nothing, and queries and keys get hardly any gradient.
-        scores = [dot(query[head], key[head]) * head_dim**-0.5 for key in keys]
-        weights = softmax(scores)  # the attention weights: one for each token so far
-        for i in range(start, start + head_dim):
-            mixed.append(dot(weights, [value[i] for value in values]))
-    return mixed
+    # The longer the vectors, the larger the scores, by about sqrt(length). Undivided, they could
+    # give one token all the weight. Then no nudge changes much, and there is hardly any gradient.
+    scores = [dot(query, key) / math.sqrt(len(query)) for key in keys]
+    weights = softmax(scores)
+    return [dot(weights, column) for column in zip(*values)]  # zip turns rows into columns
 
 
 class GPT:
-    """The model: its matrices by name (state_dict), all their numbers in a list (parameters)."""
+    """A GPT-2 with a few parts made simpler, such as ReLU for GELU, and no biases."""
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
-        if min(n_layer, n_embd, n_head, block_size) < 1 or n_embd % n_head:
-            sizes = f"n_layer {n_layer}, n_embd {n_embd}, n_head {n_head}, block_size {block_size}"
-            raise ValueError(f"{sizes}: each must be at least 1, and n_embd a multiple of n_head")
-        self.n_layer, self.n_head, self.block_size = n_layer, n_head, block_size
-
-        # Random: if all parameters were equal, the n_embd numbers in x would be equal, too, and
-        # stay so for ever. Small: the first predictions should be close to a blind guess.
-        def matrix(rows, columns=n_embd):
+        # Why random? If all were equal, each row would get equal gradients, and so stay all equal.
+        # Why small? So that all logits start near 0, and the model starts with a blind guess.
+        def matrix(rows, columns):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
 
-        self.state_dict = {"wte": matrix(vocab_size), "wpe": matrix(block_size)}
-        self.state_dict["lm_head"] = matrix(vocab_size)
+        w = self.state_dict = {}  # w is for weights, as parameters in matrices are called
+        w["wte"] = matrix(vocab_size, n_embd)  # token embeddings, a row for each token
+        w["wpe"] = matrix(block_size, n_embd)  # position embeddings: 16 tokens at most
+        w["lm_head"] = matrix(vocab_size, n_embd)  # language model head: x in, logits out
         for i in range(n_layer):
-            for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo"):
-                self.state_dict[f"layer{i}.{name}"] = matrix(n_embd)
-            self.state_dict[f"layer{i}.mlp_fc1"] = matrix(4 * n_embd)
-            self.state_dict[f"layer{i}.mlp_fc2"] = matrix(n_embd, 4 * n_embd)
-        self.parameters = [p for rows in self.state_dict.values() for row in rows for p in row]
+            w[f"layer{i}.attn_wq"] = matrix(n_embd, n_embd)  # makes a token's query,
+            w[f"layer{i}.attn_wk"] = matrix(n_embd, n_embd)  # its key,
+            w[f"layer{i}.attn_wv"] = matrix(n_embd, n_embd)  # and its value
+            w[f"layer{i}.attn_wo"] = matrix(n_embd, n_embd)  # combines what attention has found
+            w[f"layer{i}.mlp_fc1"] = matrix(4 * n_embd, n_embd)  # fully connected: 16 in, 64 out
+            w[f"layer{i}.mlp_fc2"] = matrix(n_embd, 4 * n_embd)  # and back: 64 in, 16 out
+        self.parameters = [p for rows in w.values() for row in rows for p in row]
+        if n_embd % n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head, not {n_embd} and {n_head}")
+        self.n_layer, self.block_size, size = n_layer, block_size, n_embd // n_head
+        self.heads = [slice(start, start + size) for start in range(0, n_embd, size)]
 
     def new_cache(self):
-        """Return an empty KV cache: for each layer a list of keys and a list of values."""
-        return [([], []) for _ in range(self.n_layer)]
+        return [([], []) for _ in range(self.n_layer)]  # for each layer, keys and values
 
     def forward(self, token, cache):
         """Read a token, and return the logits of the next one.
 
-        In each layer, its key and value join the cache, where later tokens find them. So a token
-        need not be read again. (Programs that read all at once must hide, or mask, later tokens.)
+        The KV cache keeps the keys and values of all tokens so far, so that none is read twice.
+        Later tokens aren't in it yet (elsewhere, a mask hides them), so they can't tell the answer.
         """
-        position = len(cache[0][0])  # how many tokens were read before
-        if position == self.block_size:
-            raise ValueError(f"the context is full: block_size is {self.block_size} tokens")
-        w = self.state_dict
-        x = [t + p for t, p in zip(w["wte"][token], w["wpe"][position])]
-        x = rmsnorm(x)  # from about 0.1, in a new model, to about 1
+        w, position = self.state_dict, len(cache[0][0])  # as many keys as tokens so far
+        x = rmsnorm([t + p for t, p in zip(w["wte"][token], w["wpe"][position])])
         for i, (keys, values) in enumerate(cache):
             h = rmsnorm(x)
             query = linear(h, w[f"layer{i}.attn_wq"])
             keys.append(linear(h, w[f"layer{i}.attn_wk"]))
             values.append(linear(h, w[f"layer{i}.attn_wv"]))
-            h = linear(attention(query, keys, values, self.n_head), w[f"layer{i}.attn_wo"])
-            # A residual connection: h is added to x and does not replace it. So a layer only has an
-            # update to learn. And the local gradients of + are 1: while matrices can make gradients
-            # smaller and smaller, through the + they reach earlier layers undiminished.
+            found = []
+            for head in self.heads:  # each of the four has its own 4 of the 16 numbers
+                found += attention(query[head], [k[head] for k in keys], [v[head] for v in values])
+            h = linear(found, w[f"layer{i}.attn_wo"])
+            # A residual connection: h is added to x, so the layer only has to learn what to change.
+            # And + passes gradients on unchanged, where many matrices in a row could shrink them.
             x = [a + b for a, b in zip(x, h)]
             h = linear(rmsnorm(x), w[f"layer{i}.mlp_fc1"])
-            h = [hi.relu() for hi in h]  # without it, two matrices would do no more than one
+            h = [hi.relu() for hi in h]  # without it, two matrices could do no more than one
             h = linear(h, w[f"layer{i}.mlp_fc2"])
             x = [a + b for a, b in zip(x, h)]
         return linear(x, w["lm_head"])
 
     def losses(self, tokens):
-        """Return the loss of each prediction in a list of tokens, the first block_size of them."""
-        pairs, cache = list(zip(tokens, tokens[1:])), self.new_cache()
-        pairs = pairs[: self.block_size]
+        """Return the loss of each prediction in a tokenized name."""
+        pairs, cache = zip(tokens[: self.block_size], tokens[1:]), self.new_cache()
         return [cross_entropy(self.forward(token, cache), target) for token, target in pairs]
 
-    def loss(self, tokens):
-        """Return the mean of these losses."""
-        losses = self.losses(tokens)
-        return sum(losses) / len(losses)
 
-
-# %% 4. Training: step by step, the loss falls
+# %% 4. Training: a thousand small steps
 #
-# A step takes a batch of examples (here, one name), computes its mean loss and the gradients, and
-# moves every parameter. How far? Plain gradient descent takes off learning_rate * gradient, with a
-# learning rate such as 0.1. But gradients differ a thousandfold from parameter to parameter: what
-# is too far for one hardly moves another. So Adam (Kingma & Ba, 2015) keeps two running means for
-# each parameter: the mean of its gradient, and the mean of the square of its gradient. It takes off
-# learning_rate * mean / sqrt(square). For a gradient that stays the same from step to step, this
-# ratio is 1 or -1, whatever its size. For one that keeps changing its sign, and so can't be
-# trusted, it is much smaller.
+# Each step takes a name. Forward: predict its tokens, and take the mean loss. Backward: find the
+# gradients. Update: move all parameters against them. How far? Plain gradient descent moves them by
+# learning_rate * gradient. But gradients differ a thousandfold: what is too far for one parameter
+# hardly moves another. So Adam (Kingma & Ba, 2015) keeps two running means for each parameter, of
+# its gradient and of the gradient's square, and moves it by learning_rate * mean / sqrt(square). If
+# a gradient stays the same, this ratio is 1 or -1. If its sign keeps changing, it is near 0.
 
 
 class Adam:
-    """The optimizer, with its memory.
+    """The optimizer: it keeps the running means and updates the parameters.
 
-    In every step a running mean keeps beta of its old value, and takes in 1 - beta of what is new:
-    beta1 = 0.85 looks back some 7 steps, beta2 = 0.99 some 100.
+    >>> p = Value(5.0)
+    >>> p.grad = 0.001
+    >>> Adam([p]).step(learning_rate=0.1)
+    >>> p  # it has moved by 0.1, although the gradient is small
+    Value(4.9, grad=0.001)
     """
 
     def __init__(self, parameters, beta1=0.85, beta2=0.99, epsilon=1e-8):
@@ -413,735 +349,462 @@ class Adam:
         self.steps_done = 0
 
     def step(self, learning_rate):
-        """Update every parameter by its gradient."""
+        """Update all parameters."""
         self.steps_done += 1
         beta1, beta2, means, squares = self.beta1, self.beta2, self.means, self.squares
-        # The running means start at 0, so at first they are too small: after one step, they hold
-        # only 1 - beta of the gradient, or of its square. Dividing by 1 - beta**steps corrects it.
-        correction1, correction2 = 1 - beta1**self.steps_done, 1 - beta2**self.steps_done
+        # A running mean keeps beta of its old value and takes the rest from the new gradient. As it
+        # starts at 0, it is too small at first. Dividing by 1 - beta**steps corrects that.
+        rate = learning_rate / (1 - beta1**self.steps_done)
+        correction = 1 - beta2**self.steps_done
         for i, p in enumerate(self.parameters):
             means[i] = mean = beta1 * means[i] + (1 - beta1) * p.grad
             squares[i] = square = beta2 * squares[i] + (1 - beta2) * p.grad * p.grad
-            ratio = (mean / correction1) / (math.sqrt(square / correction2) + self.epsilon)
-            p.data -= learning_rate * ratio
+            p.data -= rate * mean / (math.sqrt(square / correction) + self.epsilon)
 
 
-def linear_decay(peak, num_steps):
-    """Return the learning rates of all steps, an iterator. They fall: the last steps are small."""
-    return (peak * (1 - step / num_steps) for step in range(num_steps))
-
-
-def train(model, optimizer, batches, learning_rates):
-    """Yield the loss of each step. This is a generator: it takes a step when asked for a loss.
-
-    >>> names = ["emma", "olivia", "ava"]
-    >>> tokenizer = Tokenizer(names)
-    >>> model = GPT(tokenizer.vocab_size, n_embd=8, rng=random.Random(42))
-    >>> batch = [tokenizer.encode(name) for name in names]
-    >>> losses = list(train(model, Adam(model.parameters), cycle([batch]), linear_decay(0.03, 50)))
-    >>> losses[0] > 2.0, losses[-1] < 0.4  # three names, learned by heart
-    (True, True)
-    """
-    for learning_rate, batch in zip(learning_rates, batches):
-        for p in model.parameters:
-            p.grad = 0.0
-        batch_loss = 0.0
-        for tokens in batch:
-            loss = model.loss(tokens) / len(batch)  # forward: builds the graph
-            loss.backward()  # adds to the gradients of the batch's other examples
-            batch_loss += loss.data
-            del loss  # lets go of this graph before the next one is built
-        if not math.isfinite(batch_loss):
-            raise FloatingPointError(f"the loss is {batch_loss}: try a smaller learning rate")
-        optimizer.step(learning_rate)
-        yield batch_loss
+def train_step(model, optimizer, batch, learning_rate):
+    """Learn from a batch of tokenized names (here, one name); return their mean loss."""
+    for p in model.parameters:
+        p.grad = 0.0
+    batch_loss = 0.0
+    for tokens in batch:
+        loss = mean(model.losses(tokens)) / len(batch)  # forward
+        loss.backward()  # adds to the gradients so far
+        batch_loss += loss.data
+    optimizer.step(learning_rate)
+    return batch_loss
 
 
 # %% 5. Sampling: the model writes
-#
-# To write a name, start with BOS, draw a token by the probabilities that the model predicts, let
-# the model read it, and repeat, until BOS is drawn: the name is over. This is inference: parameters
-# don't change any more.
 
 
-def draw(logits, temperature=0.5, top_k=0, rng=random):
-    """Draw a token at random, by the softmax of logits / temperature.
+def sample(model, tokenizer, temperature=0.5, rng=random):
+    """Write a name: draw a token by the model's probabilities, let it read that, draw the next, ...
 
-    Temperature 1 keeps the model's own probabilities, a lower one makes likely tokens likelier, and
-    0 takes the likeliest. With a top_k, only the k likeliest tokens, and ties, are drawn from.
-
-    >>> draw([Value(0.0), Value(5.0), Value(1.0)], temperature=0)
-    1
+    At temperature 1, the probabilities are the model's own. Below 1, the likeliest tokens gain;
+    above 1, the odds even out. (Writing is called inference: the parameters don't change any more.)
     """
-    logits = [logit.data for logit in logits]
-    largest, least = max(logits), min(logits)
-    if temperature == 0:
-        return logits.index(largest)
-    if 0 < top_k < len(logits):
-        least = sorted(logits)[-top_k]
-    exps = [math.exp((x - largest) / temperature) if x >= least else 0.0 for x in logits]
-    return rng.choices(range(len(exps)), weights=exps)[0]  # choices() divides by their sum
-
-
-def sample(model, tokens, max_new_tokens, temperature=0.5, top_k=0, stop=None, rng=random):
-    """Return the tokens that the model writes after the given ones (one or more), up to stop."""
-    tokens, start = list(tokens), len(tokens)
-    cache, unread = model.new_cache(), tokens[-model.block_size :]
-    for _ in range(max_new_tokens):
-        for token in unread:
-            logits = model.forward(token, cache)
-        token = draw(logits, temperature, top_k, rng)
-        if token == stop:
-            break
-        tokens.append(token)
-        unread = [token]
-        if len(tokens) > model.block_size:  # the context is full: read the latest tokens anew
-            cache, unread = model.new_cache(), tokens[-model.block_size :]
-    return tokens[start:]
+    token, cache, name = tokenizer.bos, model.new_cache(), []
+    for _ in range(model.block_size):
+        probs = softmax([logit / temperature for logit in model.forward(token, cache)])
+        token = rng.choices(range(len(probs)), weights=[p.data for p in probs])[0]
+        if token == tokenizer.bos:
+            break  # the name is over
+        name.append(token)
+    return tokenizer.decode(name)
 
 
 def evaluate(model, examples):
-    """Return the mean loss of all predictions in some examples."""
-    losses = [loss.data for tokens in examples for loss in model.losses(tokens)]
-    return sum(losses) / len(losses)
+    """Return the mean loss of all predictions in some tokenized names."""
+    return mean([loss.data for tokens in examples for loss in model.losses(tokens)])
 
 
-def first_run(docs, num_steps=1000):
-    """Chapters 1 to 5 put together: train on names, grade the model on others, and write 20 names.
+def demo(docs, num_steps=1000, **sizes):
+    """Train on names, compare with counting, and write. demo(open("names.txt").read().split()):
 
-    The bigrams are those of all 28,830 training names, and the model sees only 1,000 of them. Yet
-    it wins, since it knows more than the last token. (36 of the 200 graded names stand in the list
-    twice, and are also training names.) The model and its tokenizer are returned.
-    first_run(split_docs(open("names.txt").read())) prints:
-
-    step  100 | loss 2.7384
-    ...
     step 1000 | loss 2.4422
-    held-out loss: 2.3808 model, 2.4602 bigrams, 3.2958 blind guess
-    kelon ann lemai jaish vianah karia yrian amilyn elistie bri dian srieme naha ...
+    held-out loss: 2.3808 (bigrams: 2.4602)
+    kelon ann lemai jaish vianah karia yrian amilyn elistie bri dian srieme naha aletin ...
+
+    The bigrams were counted in 28,830 names. The model saw only 1,000 of them, and does better: it
+    knows the position, and looks back further. (2.44 is a mean over names, 2.38 one over tokens.)
     """
-    docs, rng = list(docs), random.Random(42)  # the seed fixes all random choices
+    docs, rng = list(docs), random.Random(42)  # the same random numbers in every run
     rng.shuffle(docs)
     tokenizer = Tokenizer(docs)
-    model = GPT(tokenizer.vocab_size, rng=rng)
+    model = GPT(tokenizer.vocab_size, rng=rng, **sizes)
+    optimizer = Adam(model.parameters)
     examples = [tokenizer.encode(doc)[: model.block_size + 1] for doc in docs]
-    num_train = len(docs) - max(1, len(docs) // 10)
-    train_examples, held_out = examples[:num_train], examples[num_train:][:200]
-    batches = ([tokens] for tokens in cycle(train_examples))
-    losses, every = [], max(1, num_steps // 10)
-    for loss in train(model, Adam(model.parameters), batches, linear_decay(0.01, num_steps)):
-        losses.append(loss)
-        if len(losses) % every == 0:
-            print(f"step {len(losses):4d} | loss {sum(losses[-every:]) / every:.4f}")
-    bigrams = bigram_loss(train_examples, held_out, tokenizer.vocab_size)
-    print(f"held-out loss: {evaluate(model, held_out):.4f} model, {bigrams:.4f} bigrams,", end=" ")
-    print(f"{math.log(tokenizer.vocab_size):.4f} blind guess")
-    for _ in range(20):
-        tokens = sample(model, [tokenizer.bos], model.block_size, stop=tokenizer.bos, rng=rng)
-        print(tokenizer.decode(tokens), end=" ")
-    print()
+    cut = len(docs) - max(1, len(docs) // 10)
+    training, held_out, losses = examples[:cut], examples[cut:][:200], []
+    for step in range(num_steps):
+        rate = 0.01 * (1 - step / num_steps)  # smaller and smaller steps, to settle
+        losses.append(train_step(model, optimizer, [training[step % len(training)]], rate))
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1:4d} | loss {mean(losses[-100:]):.4f}")
+    bigrams = bigram_loss(training, held_out, tokenizer.vocab_size)
+    print(f"held-out loss: {evaluate(model, held_out):.4f} (bigrams: {bigrams:.4f})")
+    print(*[sample(model, tokenizer, rng=rng) for _ in range(20)])
     return model, tokenizer
 
 
 # %% The algorithm ends here
 #
-# You have read all of it. What separates it from ChatGPT? Size, first of all: GPT-3, an ancestor,
-# has 175 billion parameters, reads up to 2,048 tokens of some four letters each, and was trained on
-# 300 billion of them. Then more training, on conversations and on what people judged to be good
-# answers. The core is the same: predict the next token, measure the loss, follow the gradients.
-# What follows is plumbing: a workshop around the algorithm, for those who want to change it.
+# What separates it from ChatGPT? Size, first of all. GPT-3, an ancestor, has 175 billion parameters
+# (ours has 4,192), reads 2,048 tokens of some four letters each, and was trained on 300 billion of
+# them. Then more training, on conversations, and on what people judged to be good answers. But the
+# core is the same: predict the next token, measure the loss, move against the gradients.
 
-import argparse
-import difflib
 import gc
-import io
 import json
 import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
-from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain, islice, repeat
+from argparse import SUPPRESS, ArgumentParser
 from pathlib import Path
-from types import SimpleNamespace
 
 # %% 6. Other ways to train
-#
-# Batches of several documents, windows of one long text, weight decay, and other learning rates:
-# train() of chapter 4 takes each of them as it is.
-
-
-def take_turns(examples, batch_size, start=0):
-    """Yield batches of examples, one after the other, round and round, from number start on.
-
-    >>> next(take_turns(["ava", "bob", "eve"], batch_size=2, start=2))
-    ['eve', 'ava']
-    """
-    for i in count(start, batch_size):
-        yield [examples[j % len(examples)] for j in range(i, i + batch_size)]
-
-
-class StreamTokenizer(Tokenizer):
-    """A tokenizer for one long text, a stream: it has no documents, so it needs no BOS."""
-
-    def __init__(self, docs):
-        super().__init__(docs)
-        self.bos, self.vocab_size = None, len(self.chars)
-
-    def encode(self, doc):
-        return super().encode(doc)[1:-1]
-
-
-def random_windows(stream, block_size, batch_size, rng):
-    """Yield batches of windows: block_size + 1 neighboring tokens, each from a random place."""
-    while True:
-        starts = [rng.randrange(len(stream) - block_size) for _ in range(batch_size)]
-        yield [stream[start : start + block_size + 1] for start in starts]
-
-
-def first_windows(stream, block_size, most):
-    """Return the first windows of a stream, side by side, so as to predict each token once.
-
-    >>> first_windows([3, 1, 4, 1, 5, 9], block_size=2, most=200)
-    [[3, 1, 4], [4, 1, 5], [5, 9]]
-    """
-    end = min(len(stream) - 1, most * block_size)
-    return [stream[start : start + block_size + 1] for start in range(0, end, block_size)]
 
 
 class AdamW(Adam):
     """Adam with weight decay: each step also shrinks all parameters (Loshchilov & Hutter, 2019)."""
 
-    def __init__(self, parameters, weight_decay):
-        super().__init__(parameters)
-        self.weight_decay = weight_decay
+    weight_decay = 0.0
 
     def step(self, learning_rate):
-        """Shrink all parameters, then update them."""
-        if self.weight_decay:
-            for p in self.parameters:
-                p.data *= 1 - learning_rate * self.weight_decay
+        for p in self.parameters:
+            p.data *= 1 - learning_rate * self.weight_decay
         super().step(learning_rate)
 
 
-def cosine_decay(peak, num_steps):
-    """Return learning rates that fall along half a cosine wave, to a tenth of the peak."""
-    waves = (math.cos(math.pi * step / num_steps) for step in range(num_steps))
-    return (peak * (0.55 + 0.45 * wave) for wave in waves)
+def learning_rate_at(step, learning_rate, lr_schedule, warmup_steps, num_steps, **other_flags):
+    """Return the learning rate of a step. It rises in equal parts, and then follows a schedule."""
+    x = max(0, step - warmup_steps) / max(1, num_steps - warmup_steps)  # from 0 to 1
+    falls = {"linear": 1 - x, "cosine": 0.55 + 0.45 * math.cos(math.pi * x), "constant": 1}
+    return learning_rate * min(1, (step + 1) / (warmup_steps + 1)) * falls[lr_schedule]
 
 
-DECAYS = {"linear": linear_decay, "cosine": cosine_decay, "constant": repeat}
+# %% 7. Runs and their checkpoints
 
-
-def plan_rates(learning_rate, lr_schedule, warmup_steps, num_steps):
-    """Return the learning rates of all steps: a warm-up in equal parts, and then a decay."""
-    warmup = (learning_rate * ((i + 1) / (warmup_steps + 1)) for i in range(warmup_steps))
-    decay = DECAYS[lr_schedule](learning_rate, num_steps - warmup_steps)
-    return islice(chain(warmup, decay), num_steps)
-
-
-# %% 7. Checkpoints
-#
-# A run is a model in training, plus everything that its future depends on, such as its flags. A
-# checkpoint is a run in a file, from which it goes on as if it had never been stopped.
-
-FOLDER = Path(__file__).resolve().parent if "__file__" in globals() else Path()
-NAMES = str(FOLDER / "names.txt")
-SIZE, COUNT, AMOUNT = (1, 10**12), (0, 10**12), (0.0, 1e308)  # at least the first, below the second
-FLAGS = {  # name: (group, type, default, bounds or choices, meaning)
-    "data": ("data", str, NAMES, None, "text file, a document per line"),
+FLAGS = {  # name: (group, type, default, least number or choices, meaning)
+    "data": ("data", os.path.abspath, None, None, "text file, a document per line (or names.txt)"),
     "stream": ("data", bool, False, None, "take the file as one text, draw windows of it"),
-    "val_fraction": ("data", float, 0.1, (0, 1), "part held out of the training"),
-    "n_layer": ("model", int, 1, SIZE, "layers"),
-    "n_embd": ("model", int, 16, SIZE, "size of an embedding, a multiple of n_head"),
-    "n_head": ("model", int, 4, SIZE, "attention heads in a layer"),
-    "block_size": ("model", int, 16, SIZE, "context in tokens; cuts documents"),
-    "num_steps": ("training", int, 1000, COUNT, "steps in all, with those of a checkpoint"),
-    "batch_size": ("training", int, 1, SIZE, "documents or windows in a step"),
-    "learning_rate": ("training", float, 0.01, (1e-12, 1e308), "learning rate at its highest"),
-    "lr_schedule": ("training", str, "linear", DECAYS, "how it falls: linear, cosine, constant"),
-    "warmup_steps": ("training", int, 0, COUNT, "steps in which it rises first"),
-    "weight_decay": ("training", float, 0.0, AMOUNT, "pull of the parameters to 0, as in AdamW"),
-    "seed": ("training", int, 42, (-(10**12), 10**12), "seed of the random numbers"),
-    "eval_interval": ("evaluation", int, 0, COUNT, "steps between evaluations; 0: at the end"),
-    "num_samples": ("sampling", int, 20, COUNT, "texts to write"),
-    "temperature": ("sampling", float, 0.5, AMOUNT, "0: likeliest token, 1: as the model says"),
-    "top_k": ("sampling", int, 0, COUNT, "likeliest tokens to draw from; 0: all"),
+    "val_fraction": ("data", float, 0.1, 0, "part held out of the training"),
+    "n_layer": ("model", int, 1, 1, "layers"),
+    "n_embd": ("model", int, 16, 1, "size of an embedding, a multiple of n_head"),
+    "n_head": ("model", int, 4, 1, "attention heads in a layer"),
+    "block_size": ("model", int, 16, 1, "context in tokens; cuts documents"),
+    "num_steps": ("training", int, 1000, 0, "steps in all, with those of a checkpoint"),
+    "batch_size": ("training", int, 1, 1, "documents or windows in a step"),
+    "learning_rate": ("training", float, 0.01, 0, "learning rate at its highest"),
+    "lr_schedule": ("training", str, "linear", ("linear", "cosine", "constant"), "how it falls"),
+    "warmup_steps": ("training", int, 0, 0, "steps in which it rises first"),
+    "weight_decay": ("training", float, 0.0, 0, "how fast parameters shrink, as in AdamW"),
+    "seed": ("training", int, 42, 0, "seed of the random numbers"),
+    "eval_interval": ("evaluation", int, 0, 0, "steps between evaluations; 0: at the end"),
+    "num_samples": ("sampling", int, 20, 0, "texts to write"),
+    "temperature": ("sampling", float, 0.5, 0, "0: likeliest token, 1: as the model says"),
+    "top_k": ("sampling", int, 0, 0, "likeliest tokens to draw from; 0: all"),
     "prompt": ("sampling", str, "", None, "start of the texts"),
-    "max_new_tokens": ("sampling", int, None, SIZE, "most tokens after it; not given: block_size"),
+    "max_new_tokens": ("sampling", int, None, 1, "most new tokens in a text (or block_size)"),
     "save": ("files", str, None, None, "checkpoint to write at each evaluation and at the end"),
     "load": ("files", str, None, None, "checkpoint to continue; reads --data if steps are left"),
 }
-KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
-DEFAULTS = {flag: FLAGS[flag][2] for flag in FLAGS}
+DEFAULTS = {flag: entry[2] for flag, entry in FLAGS.items()}
 MODEL_FLAGS = [flag for flag in FLAGS if FLAGS[flag][0] == "model"]
-NOT_SAVED = ("data", *[flag for flag in FLAGS if FLAGS[flag][0] in ("sampling", "files")])
+SAVED_FLAGS = [flag for flag in FLAGS if FLAGS[flag][0] not in ("sampling", "files")]
 
 
-def check(flags):
-    """Return the flags that are not None, in their types; ValueError names the first bad one.
+def parse(words, /, **given):
+    """Return flags in their types, from a command line or from Python; ValueError: one is wrong.
 
-    >>> check({"num_steps": 20, "learning_rate": 1, "save": None})
-    {'num_steps': 20, 'learning_rate': 1.0}
+    >>> parse(["--num_steps", "20", "--stream"], learning_rate=1, save=None)
+    {'num_steps': 20, 'stream': True, 'learning_rate': 1.0}
     """
-    for name, value in flags.items():
-        if name not in FLAGS:
-            close = difflib.get_close_matches(name, FLAGS, 1)
-            hint = f"did you mean --{close[0]}?" if close else "--help lists them"
-            raise ValueError(f"there is no flag {'--' + name!r}: {hint}")
-        _, kind, _, bounds, _ = FLAGS[name]
-        if kind in (int, float):
-            low, high = bounds
-            wanted = f"{KINDS[kind]} from {low:,} to below {high:,}"
-            is_right = type(value) in (int, kind) and low <= value < high
-        else:
-            wanted = " or ".join(bounds) if bounds else KINDS[kind]
-            is_right = isinstance(value, (str, Path) if kind is str else kind)
-            is_right = is_right and (not bounds or value in bounds)
-        if value is not None and not is_right:
-            raise ValueError(f"--{name}: {wanted} is needed, not {value!r}")
-    return {name: FLAGS[name][1](value) for name, value in flags.items() if value is not None}
 
+    def fail(message):
+        raise ValueError(f"{message} (--help lists all flags)")
 
-@contextmanager
-def as_value_error(action, path, advice):
-    """Turn an error into a ValueError that names the file, the reason, and what would help."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot {action} {str(path)!r} ({reason}): {advice}") from None
+    parser = ArgumentParser("microgpt.py", allow_abbrev=False, argument_default=SUPPRESS)
+    parser.error = fail
+    for name, (_, kind, default, limit, meaning) in FLAGS.items():
+        how = {"type": kind, "choices": limit if kind is str else None}
+        how = {"action": "store_true"} if kind is bool else how
+        parser.add_argument(f"--{name}", help=f"{meaning} (default: {default})", **how)
+    for name, x in given.items():
+        if name not in FLAGS or not (x is None or x is False):  # None, False: not given
+            words = [*words, f"--{name}" if x is True else f"--{name}={x}"]
+    flags = vars(parser.parse_args(words))
+    for name, x in flags.items():
+        if x == [] or FLAGS[name][1] in (int, float) and not FLAGS[name][3] <= x < math.inf:
+            raise ValueError(f"--{name} must be at least {FLAGS[name][3]}, not {x}")
+    return flags
 
 
 class Run:
-    """A model in training, with its tokenizer, optimizer, flags, random numbers, and losses."""
+    """A model in training, with all that its future depends on."""
 
     def __init__(self, flags, docs, rng):
-        self.flags, self.rng, self.losses = flags, rng, []
-        self.tokenizer = (StreamTokenizer if flags["stream"] else Tokenizer)(docs)
+        self.flags, self.rng, self.losses, self.tokenizer = flags, rng, [], Tokenizer(docs)
+        if flags["stream"]:  # one long text needs no BOS
+            self.tokenizer.bos, self.tokenizer.vocab_size = None, len(self.tokenizer.chars)
         self.model = GPT(self.tokenizer.vocab_size, *[flags[name] for name in MODEL_FLAGS], rng)
-        self.optimizer = AdamW(self.model.parameters, flags["weight_decay"])
+        self.optimizer = AdamW(self.model.parameters)
+
+    def encode(self, flag, docs):
+        """Return the tokens of some texts; ValueError names all characters that have no token."""
+        unknown = set("".join(docs)) - self.tokenizer.ids.keys()
+        if unknown:
+            n = sum(not unknown.isdisjoint(doc) for doc in docs)
+            raise ValueError(f"--{flag}: the model, whose alphabet is fixed, doesn't know "
+                             f"{''.join(sorted(unknown))[:50]!r} (in {n} of {len(docs)} texts)")
+        return [[x for x in self.tokenizer.encode(doc) if x is not None] for doc in docs]
+
+    def use(self, docs):
+        """Train on most of some documents; grade on the first of these, and of the others."""
+        data, stream, size = self.encode("data", docs), self.flags["stream"], self.model.block_size
+        data, least = (data[0], size + 1) if stream else (data, 1)
+        cut = max(0, len(data) - int(len(data) * self.flags["val_fraction"]))
+        if cut < least:
+            raise ValueError(f"--data leaves {cut} to train on, and {least} are needed: "
+                             "try a smaller --val_fraction or --block_size")
+        self.training, self.graded = data[:cut], []
+        for part in data[:cut], data[cut:]:
+            if stream:  # windows, side by side
+                part = [part[i : i + size + 1] for i in range(0, min(len(part) - 1, 3200), size)]
+            part = [tokens[: size + 1] for tokens in part[:200]]
+            while len(part) > 1 and sum(map(len, part)) > 3400:
+                part.pop()  # grading should not take long
+            self.graded.append(part)
+
+    def batch(self):
+        """Return the examples of the next step: documents in turn, or windows from any place."""
+        data, size, n = self.training, self.model.block_size, self.flags["batch_size"]
+        if self.flags["stream"]:
+            starts = [self.rng.randrange(len(data) - size) for _ in range(n)]
+            return [data[start : start + size + 1] for start in starts]
+        return [data[(self.optimizer.steps_done * n + i) % len(data)] for i in range(n)]
+
+    def grade(self):
+        """Return the losses on both parts, as text."""
+        parts = [(name, part) for name, part in zip(("train", "val"), self.graded) if part]
+        return " | ".join(f"{name} loss {evaluate(self.model, part):.4f}" for name, part in parts)
+
+    def complete(self, prompt):
+        """Return a prompt, and what the model writes after it. A full context slides."""
+        size, temperature = self.model.block_size, self.flags["temperature"] or 1e-300
+        tokens = self.encode("prompt", [prompt])[0][: len(prompt) + 1]  # without the last BOS
+        tokens = tokens or [self.tokenizer.ids.get("\n", 0)]  # a stream starts as after a line end
+        start, cache, unread = len(tokens), self.model.new_cache(), tokens[-size:]
+        for _ in range(self.flags["max_new_tokens"] or size):
+            if len(cache[0][0]) == size:  # it is full: read the latest tokens anew
+                cache, unread = self.model.new_cache(), tokens[-size:]
+            for token in unread:
+                logits = [logit.data for logit in self.model.forward(token, cache)]
+            # A temperature of 0 leaves the likeliest token, a top_k of 0 leaves all.
+            largest, least = max(logits), sorted(logits)[-self.flags["top_k"] :][0]
+            exps = [math.exp((x - largest) / temperature) if x >= least else 0.0 for x in logits]
+            unread = self.rng.choices(range(len(exps)), weights=exps)
+            if unread[0] == self.tokenizer.bos:
+                break
+            tokens += unread
+        return prompt + self.tokenizer.decode(tokens[start:])
 
     def state(self):
-        """Return a copy of all that the run's future depends on: what a checkpoint holds."""
+        """Return a copy of all that a checkpoint holds."""
         matrices, optimizer = self.model.state_dict.items(), self.optimizer
-        parts = {"format": "microgpt checkpoint", "version": 1, "step": optimizer.steps_done}
-        parts["flags"] = {name: self.flags[name] for name in FLAGS if name not in NOT_SAVED}
-        parts["chars"] = "".join(self.tokenizer.chars)
-        parts["random_state"] = self.rng.getstate()[1]
-        parts["weights"] = {key: [[p.data for p in row] for row in rows] for key, rows in matrices}
-        parts["means"], parts["squares"] = [*optimizer.means], [*optimizer.squares]
-        return parts
+        return {
+            "format": "microgpt checkpoint", "version": 1, "step": optimizer.steps_done,
+            "flags": {x: self.flags[x] for x in SAVED_FLAGS if self.flags[x] is not None},
+            "chars": "".join(self.tokenizer.chars), "random_state": self.rng.getstate()[1],
+            "weights": {key: [[p.data for p in row] for row in rows] for key, rows in matrices},
+            "means": list(optimizer.means), "squares": list(optimizer.squares),
+        }
 
     def restore(self, state):
-        """Set the run to a state, earlier or later, of a run with these flags and characters."""
-        model, optimizer = self.model, self.optimizer
-        weights = [x for name in model.state_dict for row in state["weights"][name] for x in row]
-        for i, p in enumerate(model.parameters):
-            p.data = float(weights[i])
-            optimizer.means[i] = float(state["means"][i])
-            optimizer.squares[i] = float(state["squares"][i])
-        optimizer.steps_done = int(state["step"])
-        self.rng.setstate((3, tuple(map(int, state["random_state"])), None))
-
-    def check_finite(self):
-        """Raise a FloatingPointError if the training has diverged: inf or nan is there, or near.
-
-        With parameters below 1e50 all logits are finite: the largest numbers on the way to them are
-        squares, in rmsnorm, of sums of products of two parameters, or some 1e200.
-        """
-        memory = chain(self.optimizer.means, self.optimizer.squares)
-        is_small = all(abs(p.data) < 1e50 for p in self.model.parameters)
-        if not (is_small and all(map(math.isfinite, memory))):
-            raise FloatingPointError("the model has diverged: try a smaller learning rate")
-
-    def to_json(self):
-        """Return the text of a checkpoint; FloatingPointError if the training has diverged."""
-        self.check_finite()
-        return json.dumps(self.state(), sort_keys=True)
-
-
-def check_place(path):
-    """Raise a ValueError if a checkpoint can't be saved there without harm to something else."""
-    with as_value_error("save", path, "try another path"):
-        place = os.path.realpath(path)
-        if not os.path.isdir(os.path.dirname(place)):
-            raise OSError(f"there is no folder {Path(path).parent}")
-        with suppress(FileNotFoundError):  # a new file is fine
-            os.stat(place)
-            if not (os.path.isfile(place) and os.access(place, os.W_OK)):
-                raise OSError("it is not a file that may be written")
-            with open(place, "rb") as file:
-                start = file.read(2**20)
-            is_ours = start[:9] == b'{"chars":' and b'"format": "microgpt checkpoint"' in start
-            if start and not is_ours:
-                raise OSError("it holds something other than a checkpoint")
-        tempfile.TemporaryFile(dir=os.path.dirname(place)).close()  # may we write there at all?
-
-
-def save(path, text):
-    """Write a text to a file, whole or not at all; ValueError if it can't be written."""
-    with as_value_error("save", path, "try another path"):
-        place = Path(os.path.realpath(path))  # a link stays a link
-        temporary = place.parent / f"microgpt.{time.time_ns()}.tmp"
-        try:
-            with open(temporary, "x", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            if place.exists():
-                shutil.copymode(place, temporary)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        try:
-            os.replace(temporary, place)
-        except OSError:  # it can't be moved onto a file that is mounted, as into a container
-            shutil.copyfile(temporary, place)  # if that fails, the temporary file stays
-            temporary.unlink()
+        """Go back to an earlier state, or on to a saved one."""
+        rows = [row for name in self.model.state_dict for row in state["weights"][name]]
+        for p, x in zip(self.model.parameters, [x for row in rows for x in row]):
+            p.data = float(x)
+        self.optimizer.means = [float(x) for x in state["means"]]
+        self.optimizer.squares = [abs(float(x)) for x in state["squares"]]
+        self.optimizer.steps_done = abs(int(state["step"]))
+        self.rng.setstate((3, tuple(state["random_state"]), None))
 
 
 def load(path, **given):
-    """Return the run in a checkpoint; flags that are given win, where they can be changed.
-
-    ValueError: the file is broken, or a flag is wrong or contradicts it.
-    """
-    given = check(given)
-    with as_value_error("load", path, "give one that --save has written"):
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(found, dict) or found.get("format") != "microgpt checkpoint":
-                raise ValueError("it is not a microgpt checkpoint")
-            if found.get("version") != 1:
-                raise ValueError("it is not of version 1, which this program reads")
-            flags = {**DEFAULTS, **check(found["flags"])}
-            n_layer, n_embd, _, block_size = (flags[name] for name in MODEL_FLAGS)
-            vocab_size = len(found["chars"]) + (not flags["stream"])
-            num_params = n_embd * (2 * vocab_size + block_size + 12 * n_embd * n_layer)
-            if num_params != len(found["means"]):  # before a model is built that may be huge
-                raise ValueError("its flags don't fit its number of parameters")
-            run = Run(flags, found["chars"], random.Random())
-            run.restore(found)
-            in_range = 0 <= found["step"] < 10**12 and max(found["random_state"]) < 2**32
-            # nothing in the file is trusted: saving this run must give the same JSON again
-            is_same = run.to_json() == json.dumps(found, sort_keys=True)
-            if not (in_range and is_same and min(found["squares"]) >= 0):
-                raise TypeError  # for which the next lines have the words
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError):
-            raise ValueError("something in it has a wrong type, length or range") from None
-    for name in ("stream", *MODEL_FLAGS):
+    """Return the run in a checkpoint; flags that are given win. ValueError: something is wrong."""
+    given = parse([], **given)
+    try:
+        state = json.loads(Path(path).read_text(encoding="utf-8"))
+        saved = {name: state["flags"][name] for name in SAVED_FLAGS if name in state["flags"]}
+        flags = {**DEFAULTS, **parse([], **saved)}
+        n_layer, n_embd, _, block_size = [flags[name] for name in MODEL_FLAGS]
+        vocab_size = len(state["chars"]) + (not flags["stream"])
+        size = n_embd * (2 * vocab_size + block_size + 12 * n_layer * n_embd)
+        if {len(state["means"]), len(state["squares"])} != {size}:
+            raise ValueError("its flags don't fit its size")  # but may ask for a huge model
+        run = Run(flags, state["chars"], random.Random())
+        run.restore(state)
+        again = {**run.state(), "flags": state["flags"]}
+        if json.dumps(again, sort_keys=True, allow_nan=False) != json.dumps(state, sort_keys=True):
+            raise ValueError("something in it has a wrong type, length or range")
+    except Exception as error:
+        words = str(error) or "out of memory"
+        raise ValueError(f"cannot load {str(path)!r} as a checkpoint: {words}") from None
+    for name in ("stream", "val_fraction", *MODEL_FLAGS):
         if given.get(name, flags[name]) != flags[name]:
-            known = f"contradicts the checkpoint, which has {flags[name]}"
-            raise ValueError(f"--{name} {given[name]} {known}")
+            raise ValueError(f"--{name} is {flags[name]} in the checkpoint, and can't be changed")
     if given.get("seed", flags["seed"]) != flags["seed"]:
-        run.rng.seed(given["seed"])  # for what comes; the old seed still says what is held out
+        run.rng.seed(given["seed"])  # for what comes; the old one still says what is held out
     run.flags = {**flags, **given, "seed": flags["seed"]}
-    run.optimizer.weight_decay = run.flags["weight_decay"]
     return run
+
+
+def save(state, path, is_trial=False):
+    """Write a checkpoint, if there is a path: the file is the old one or the new one, and whole."""
+    if path is None:
+        return
+    place = Path(os.path.realpath(path))  # a link stays a link
+    temporary = place.with_name(f"microgpt.{time.time_ns()}.tmp")
+    try:
+        with open(temporary, "x", encoding="ascii") as file:
+            print(json.dumps(state, sort_keys=True, allow_nan=False), end="", file=file, flush=True)
+            os.fsync(file)
+        if place.exists():
+            if not place.read_text().startswith('{"chars":'):
+                raise ValueError("it holds something other than a checkpoint")
+            shutil.copymode(place, temporary)
+        if not is_trial:
+            os.replace(temporary, place)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot save to {path!r}: {error}") from None
+    finally:
+        if os.path.exists(temporary):
+            temporary.unlink()
 
 
 # %% 8. The program
-#
-# A notebook and the command line both call main(): it trains, grades and writes.
+
+HERE = Path(globals().get("__file__", "notebook"))
+NAMES = HERE.resolve().with_name("names.txt")
+NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt"
 
 
-def read_text(path):
-    """Return the text of a file; ValueError if it cannot be read, or is blank."""
-    advice = "give a UTF-8 text; names.txt, a name a line, comes with microgpt.py: copy it"
-    with as_value_error("read", path, advice):
-        text = Path(path).read_text(encoding="utf-8-sig")
-        if "\0" in text or not text.strip():
-            raise ValueError("binary" if "\0" in text else "blank")
-    return text
-
-
-def encode(run, flag, text):
-    """Return the tokens of a text; ValueError, with its flag, if it has unknown characters."""
+def read(path):
+    """Return the text in a file, or in names.txt, which is fetched if it is missing."""
     try:
-        return run.tokenizer.encode(text)
-    except ValueError as error:
-        raise ValueError(f"--{flag} {run.flags[flag]!r}: {error}") from None
+        if path is None and not NAMES.exists():
+            print(f"{NAMES} is missing: fetching {NAMES_URL}, with other names than the lesson's")
+            from urllib.request import urlopen  # here, since it takes 4 MB of memory
+            NAMES.write_bytes(urlopen(NAMES_URL, timeout=30).read())
+        raw = Path(path or NAMES).read_bytes()
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        if not text.strip() or "\0" in text:
+            raise ValueError("it is empty, or no text")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    except Exception as error:
+        words = f"--data needs a text, saved as UTF-8, in {path or NAMES}"
+        raise ValueError(f"{words}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def prepare(run, docs):
-    """Return the batches to come, all training examples, and two lists of examples for grade().
-
-    These are the first 200 documents, or windows side by side, of the training data and of the
-    held-out data.
-    """
-    is_stream, size, batch_size = (run.flags[x] for x in ("stream", "block_size", "batch_size"))
-    items = [encode(run, "data", doc) for doc in docs]
-    items = items[0] if is_stream else items
-    num_train = len(items) - int(len(items) * run.flags["val_fraction"])
-    parts = items[:num_train], items[num_train:]
-    if is_stream:
-        if 0 < num_train <= size:
-            raise ValueError(f"--data has {num_train} characters to train on, and needs {size + 1}")
-        batches, examples = random_windows(parts[0], size, batch_size, run.rng), [parts[0]]
-        graded = [first_windows(part, size, 200) for part in parts]
-    else:
-        start, examples = run.optimizer.steps_done * batch_size, parts[0]
-        batches = take_turns(examples, batch_size, start)
-        graded = [[tokens[: size + 1] for tokens in part[:200]] for part in parts]
-    return batches, examples, *graded
-
-
-def grade(model, train_examples, val_examples):
-    """Return the mean losses on both lists of examples as text; leave out an empty list's."""
-    parts = {"train loss": train_examples, "val loss": val_examples}
-    return " | ".join(f"{name} {evaluate(model, parts[name]):.4f}" for name in parts if parts[name])
-
-
-class Screen:
-    """Standard output. On a terminal and in a notebook it is live: lines can be written over."""
-
-    CONTROLS = {i: f"\\x{i:02x}" for i in (*range(9), *range(11, 32), *range(127, 160))}
-
-    def __init__(self):
-        is_closed = sys.stdout is None or getattr(sys.stdout, "closed", False)
-        self.out, self.transient = io.StringIO() if is_closed else sys.stdout, ""
-        self.encoding = getattr(self.out, "encoding", None) or "utf-8"
-        in_notebook = "kernel" in type(self.out).__module__
-        self.pause = 1.0 if in_notebook else 0.1  # seconds; a notebook keeps all that is drawn
-        self.is_live = in_notebook
-        with suppress(AttributeError, OSError):  # there is no file descriptor in IDLE or a browser
-            self.is_live |= os.isatty(self.out.fileno())
-
-    def show(self, line, transient=False):
-        """Print a line. If it is transient, and the screen is live, the next is written over it."""
-        line = line.translate(self.CONTROLS)  # a sample must not move the cursor, or the like
-        if not self.encoding.lower().startswith("utf"):
-            line = line.translate(str.maketrans("▁▂▃▄▅▆▇█", "_.:-=+*#"))
-        line = line.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        # \r leaves the cursor at the left, so that the next line also covers a ^C
-        over = "\r" + line.ljust(len(self.transient)) if self.transient else line
-        self.transient = line if transient and self.is_live else ""
-        print(over, end="\r" if self.transient else "\n", file=self.out, flush=True)
-
-
-def screen_width():
-    """Return how many characters of a line there is room for."""
-    return max(1, (shutil.get_terminal_size().columns or 80) - 1)
-
-
-def fit(line):
-    """Drop the last parts of a line, between |, until it fits on the screen; then cut."""
-    while len(line) > screen_width() and " | " in line:
-        line = line.rpartition(" | ")[0]
-    return line[: screen_width()]
-
-
-def curve(losses, width):
-    """Return the losses as bars in a line of about width characters, with the ends in numbers."""
-    blocks, n = "▁▂▃▄▅▆▇█", max(1, min(width - 10, len(losses)))
-    parts = [losses[len(losses) * i // n : len(losses) * (i + 1) // n] for i in range(n)]
-    means = [sum(part) / len(part) for part in parts]
+def curve(losses, num_bars=56):
+    """Return the losses as bars, with the means of the first and the last bar in numbers."""
+    n = min(num_bars, len(losses))
+    means = [mean(losses[len(losses) * i // n : len(losses) * (i + 1) // n]) for i in range(n)]
     low, span = min(means), max(means) - min(means) or 1.0
-    bars = "".join(blocks[round(7 * (mean - low) / span)] for mean in means)
+    bars = "".join("▁▂▃▄▅▆▇█"[round(7 * (x - low) / span)] for x in means)
     return f"{means[0]:.2f} {bars} {means[-1]:.2f}"
 
 
-@contextmanager
-def catching_signals(screen):
-    """Yield a record of the signals to stop: those that were caught, and whether they are held.
-
-    If the first is a Ctrl-C, it only announces the end. The next signal, or a first one of another
-    kind, raises KeyboardInterrupt or SystemExit: at once, or at the end of the block if signals are
-    held. Those after it are ignored.
-    """
-    signals = SimpleNamespace(caught=[], are_held=False)
-
-    def end(number):
-        return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-
-    def catch(number, _):
-        """Announce that the training will end, or end the program."""
-        signals.caught.append(number)
-        if signals.caught == [signal.SIGINT]:
-            with suppress(RuntimeError, OSError):  # a line is just being printed, or can't be
-                screen.show(fit("stopping after this step | Ctrl-C again: at once"), transient=True)
-        elif not signals.are_held:
-            signals.are_held = True
-            raise end(number)
-
-    names = ["SIGINT", "SIGTERM", "SIGHUP"]  # Ctrl-C, kill, a terminal that was closed
-    if sys.implementation.name == "pypy":
-        names.remove("SIGHUP")  # whose handler it gives as SIG_DFL even under nohup
-    with ExitStack() as afterwards:
-        for name in names:
-            with suppress(AttributeError, ValueError):  # unknown to Windows, not for a thread
-                number = getattr(signal, name)
-                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                    before = signal.signal(number, catch)
-                    afterwards.callback(signal.signal, number, before)
-        yield signals
-    if signals.caught not in ([], [signal.SIGINT]):  # one was held
-        raise end(signals.caught[-1])
-
-
-def train_and_report(run, screen, batches, graded):
-    """Train to the planned end, or until a signal; report, grade and save meanwhile.
-
-    Whatever ends the training, the last whole step is saved, unless the model has diverged.
-    """
-    flags, losses, optimizer = run.flags, run.losses, run.optimizer
-    path, num_steps, interval = (flags[x] for x in ("save", "num_steps", "eval_interval"))
-    plan = [flags[x] for x in ("learning_rate", "lr_schedule", "warmup_steps", "num_steps")]
-    rates = islice(plan_rates(*plan), optimizer.steps_done, None)
-    start, next_draw, live, state = time.perf_counter(), 0.0, "", None
-    reserve = bytearray(2**22 + 500 * len(optimizer.parameters))  # memory that saving could need
-    with catching_signals(screen) as signals:
+def train(run):
+    """Take the steps that are left, up to Ctrl-C; report, grade and save meanwhile."""
+    flags, losses, num_steps, line = run.flags, run.losses, run.flags["num_steps"], ""
+    is_terminal = getattr(sys.stdout, "isatty", bool)()
+    is_live = is_terminal or "kernel" in type(sys.stdout).__module__  # which is a notebook's
+    width = shutil.get_terminal_size().columns - 1 if is_live else 0
+    start, state, first = time.perf_counter(), run.state(), run.optimizer.steps_done
+    run.optimizer.weight_decay = flags["weight_decay"]
+    is_collecting = gc.isenabled() and sys.implementation.name == "cpython"  # PyPy must collect
+    if is_collecting:
+        gc.disable()  # it would search the graphs for cycles, and they have none
+    try:
+        for step in range(first + 1, num_steps + 1):
+            rate = learning_rate_at(step - 1, **flags)
+            loss = train_step(run.model, run.optimizer, run.batch(), rate)
+            if not math.isfinite(loss + sum(run.optimizer.means + run.optimizer.squares)):
+                raise FloatingPointError("the model has diverged: try a smaller --learning_rate")
+            state = run.state()
+            losses.append(loss)
+            head = f"step {step:4d} / {num_steps:4d} |"
+            speed = (step - first) / max(time.perf_counter() - start, 1e-9)  # a coarse clock's 0
+            left = "{}:{:02d}".format(*divmod(round((num_steps - step) / speed), 60))
+            line = f"{head} loss {mean(losses[-50:]):.4f} | {speed:.1f} steps/s | {left} left"
+            if not is_live:
+                print(f"{head} loss {loss:.4f}")
+            elif step % round(speed / 4 + 1) == 0:  # some four times a second
+                print(line[:width].ljust(width), end="\r")
+            if flags["eval_interval"] and step % flags["eval_interval"] == 0 and step < num_steps:
+                print(f"{head} lr {rate:#.3g} | {run.grade()}".ljust(width))
+                save(state, flags["save"])
+    except KeyboardInterrupt:
+        run.restore(state)  # of the last whole step
+    finally:
+        if is_collecting:
+            gc.enable()
         try:
-            for loss in train(run.model, optimizer, batches, rates):
-                state = run.state() if path else None  # after the last whole step
-                losses.append(loss)
-                step, mean = optimizer.steps_done, sum(losses[-50:]) / len(losses[-50:])
-                now = time.perf_counter()
-                speed = len(losses) / max(now - start, 1e-9)
-                minutes, seconds = divmod(round((num_steps - step) / speed), 60)
-                head, left = f"step {step:4d} / {num_steps:4d} |", f"{minutes}:{seconds:02d} left"
-                live = fit(f"{head} loss {mean:.4f} | {speed:.1f} steps/s | {left}")
-                if not screen.is_live:
-                    screen.show(f"{head} loss {loss:.4f}")
-                elif now >= next_draw:
-                    screen.show(live, transient=True)
-                    next_draw = now + screen.pause
-                if interval and step % interval == 0 and step < num_steps and not signals.caught:
-                    rate = next(islice(plan_rates(*plan), step - 1, None))  # of this step
-                    screen.show(f"{head} lr {rate:#.3g} | {grade(run.model, *graded)}")
-                    if path:
-                        save(path, run.to_json())
-                if signals.caught:
-                    signals.are_held = True  # now: one could come just before `finally`
-                    break
-            state = run.state() if path else None  # there may have been no step to take
-        finally:
-            signals.are_held = True  # let nothing disturb the saving
-            reserve.clear()
-            if state:
-                run.restore(state)  # undoes what was done of the next step
-                save(path, run.to_json())
-            if screen.is_live and live:
-                screen.show(live)
-    run.check_finite()  # a model that has diverged is an error, saved or not
+            save(state, flags["save"])
+        except KeyboardInterrupt:  # a second Ctrl-C
+            save(state, flags["save"])
+            raise
+        if is_live and line:
+            print("\r" + line[:width].ljust(width))  # over a ^C
 
 
-def complete(run, prompt):
-    """Return a prompt, and what the model writes after it."""
-    flags, tokenizer = run.flags, run.tokenizer
-    is_stream, limit = flags["stream"], flags["max_new_tokens"] or flags["block_size"]
-    tokens = tokenizer.encode(prompt) if is_stream else tokenizer.encode(prompt)[:-1]
-    tokens = tokens or [tokenizer.ids.get("\n", 0)]  # a stream starts as if after a line end
-    how = flags["temperature"], flags["top_k"], tokenizer.bos, run.rng
-    return prompt + tokenizer.decode(sample(run.model, tokens, limit, *how))
-
-
-def main(*words, **given):
-    """Train, grade and write, as in main(num_steps=200, n_embd=32), and return the Run.
-
-    ValueError: a flag, the data or a checkpoint isn't right. FloatingPointError: training diverged.
-    """
-    if words:
-        raise ValueError(f"main() takes flags by name, as in main(num_steps=20), not {words[0]!r}")
-    given = check(given)
-    if given.get("seed", 0) < 0:
-        raise ValueError(f"--seed {given['seed']} would do the same as {-given['seed']}: give that")
+def main(**given):
+    """Train, grade and write, as in main(num_steps=200); return the run. ValueError: bad input."""
+    given, docs = parse([], **given), []
     run = load(given["load"], **given) if "load" in given else None
     flags = run.flags if run else {**DEFAULTS, **given}
-    is_done = run and run.optimizer.steps_done >= flags["num_steps"]  # then samples are all we need
-    text, rng = "" if is_done else read_text(flags["data"]), random.Random(flags["seed"])
-    docs = [text] if flags["stream"] else split_docs(text)
-    rng.shuffle(docs)
+    stream, size, rng = flags["stream"], flags["block_size"], random.Random(flags["seed"])
+    if run is None or run.optimizer.steps_done < flags["num_steps"]:  # else samples are all we need
+        text = read(flags["data"])
+        docs = [text] if stream else [line.strip() for line in text.split("\n") if line.strip()]
+        rng.shuffle(docs)
     run = run or Run(flags, docs, rng)
-    batches, examples, *graded = prepare(run, docs)
-    encode(run, "prompt", flags["prompt"])  # an error in it is found before the training
-    if flags["save"] is not None:
-        check_place(flags["save"])
-    screen, vocab_size = Screen(), run.tokenizer.vocab_size
-    if text:
-        screen.show(f"num chars: {len(text)}" if flags["stream"] else f"num docs: {len(docs)}")
-    screen.show(f"vocab size: {vocab_size}")
-    screen.show(f"num params: {len(run.model.parameters)}")
-    with ExitStack() as afterwards:
-        if gc.isenabled() and sys.implementation.name == "cpython":  # PyPy needs its collector
-            gc.disable()  # it would search the graphs for reference cycles, and they have none
-            afterwards.callback(gc.enable)
-        train_and_report(run, screen, batches, graded)
-        if run.losses:
-            screen.show(f"loss curve {curve(run.losses, min(70, screen_width() - 13))}")
-        if text:
-            grades = grade(run.model, *graded)
-            if graded[1]:
-                table, guess = bigram_loss(examples, graded[1], vocab_size), math.log(vocab_size)
-                grades += f" | bigram table {table:.4f} | ln({vocab_size}) {guess:.4f}"
-            screen.show(grades)
-        if flags["save"]:
-            screen.show(f"saved {flags['save']}")
-        for i in range(1, flags["num_samples"] + 1):
-            written = complete(run, flags["prompt"])
-            is_copy = written in (text if flags["stream"] else docs)
-            screen.show(f"sample {i:2d}: {written}{'  (in the data)' if is_copy else ''}")
+    run.encode("prompt", [flags["prompt"]])  # it and --save are tried before the training
+    save(run.state(), flags["save"], is_trial=True)
+    if docs:
+        run.use(docs)
+        print(f"num chars: {len(text)}" if stream else f"num docs: {len(docs)}")
+    else:
+        print(f"no steps left: --num_steps {flags['num_steps']} sets their total")
+    vocab_size = run.tokenizer.vocab_size
+    print(f"vocab size: {vocab_size}\nnum params: {len(run.model.parameters)}")
+    long = [] if stream else [doc for doc in docs if len(doc) >= size]
+    if long:
+        print(f"{len(long)} of {len(docs)} docs are too long for block_size {size}, and cut there")
+    train(run)
+    if flags["save"]:
+        print("saved", flags["save"])
+    if run.losses:
+        print("loss curve", curve(run.losses))
+    if docs:
+        line = run.grade()
+        if run.graded[1]:
+            examples = [run.training] if stream else run.training
+            table = bigram_loss(examples, run.graded[1], vocab_size)
+            line += f" | bigram table {table:.4f} | ln({vocab_size}) {math.log(vocab_size):.4f}"
+        print(line)
+    known = "".join(docs) if stream else {*docs, *[doc[:size] for doc in long]}
+    for i in range(1, flags["num_samples"] + 1):
+        text = run.complete(flags["prompt"])
+        print(f"sample {i:2d}: {text}{'  (in the data)' if text in known else ''}")
     return run
-
-
-def parse(words):
-    """Return the flags on a command line, by name, as main() takes them; or a ValueError.
-
-    >>> parse(["--num_steps", "20", "--stream"])
-    {'num_steps': 20, 'stream': True}
-    """
-    parser = argparse.ArgumentParser("microgpt.py", allow_abbrev=False, exit_on_error=False)
-    parser.description = "Train a GPT on a text, then let it write."
-    parser.print_help = lambda: Screen().show(parser.format_help().rstrip())
-    titles = dict.fromkeys(row[0] for row in FLAGS.values())
-    groups = {title: parser.add_argument_group(title) for title in titles}
-    for name, (title, kind, default, _, meaning) in FLAGS.items():
-        how = {"action": "store_true"} if kind is bool else {"metavar": kind.__name__}
-        meaning = f"{meaning} (default: {default})".replace("%", "%%")
-        groups[title].add_argument(f"--{name}", default=argparse.SUPPRESS, help=meaning, **how)
-    try:
-        known, others = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        values = [b for a, b in zip(words, words[1:]) if a == error.argument_name and b[:1] == "-"]
-        hint = f": is {error.argument_name}={values[0]} meant?" if values else ""
-        raise ValueError(f"{error}{hint}") from None
-    if others:
-        if others[0].startswith("--"):
-            check({others[0][2:].partition("=")[0]: None})
-        raise ValueError(f"{others[0]!r} is not expected here: --help lists all flags")
-    flags = vars(known)
-    for name, text in flags.items():
-        flags[name] = "--" if text == [] else text  # up to 3.12, argparse makes [] of --name=--
-        with suppress(ValueError):  # if it is no number, check() will say what is wanted
-            flags[name] = FLAGS[name][1](flags[name])
-    return flags
 
 
 def command():
     """Do main() for the command line: an error is one line on standard error, and status 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it saves, too
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         return main(**parse(sys.argv[1:]))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more must not disturb the exit
-        status, words = 130, ""
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        status, words = 1, ""
+        sys.exit(130)
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
+        if isinstance(error, OSError):
+            sys.stdout = None  # closed or full: Python must not write to it again at its exit
+        if isinstance(error, BrokenPipeError):  # the reader, such as head, has seen enough
+            sys.exit(1)
         words = str(error) or "out of memory: a smaller model, batch or block_size needs less"
-        status, words = 2, " ".join(["microgpt.py: error:", *words.splitlines()]) + "\n"
-    for descriptor, stream, text in (1, sys.stdout, ""), (2, sys.stderr, words):
-        try:
-            print(text, end="", file=stream or io.StringIO(), flush=True)
-        except OSError:  # what can't be written must not be tried again at the exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-    sys.exit(status)
+        print("microgpt.py: error:", *words.splitlines(), file=sys.stderr)
+        sys.exit(2)
 
 
 # %% Run it
 
-if __name__ == "__main__":
-    # in a notebook, the arguments belong to the notebook's own program
-    is_command = "__file__" in globals() and Path(sys.argv[0]).name == Path(__file__).name
-    run = command() if is_command else main()
+if __name__ == "__main__":  # in a notebook, the arguments belong to the notebook's own program
+    run = command() if Path(sys.argv[0]).name == HERE.name else main()

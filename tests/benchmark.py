@@ -10,7 +10,6 @@ is freed at once, it also prints what a step spends its time on.
 import argparse
 import gc
 import importlib.util
-import itertools
 import math
 import os
 import platform
@@ -102,8 +101,8 @@ def textbook():
     def dot(a, b):
         return sum(x * y for x, y in zip(a, b))
 
-    def linear(x, weight):
-        return [dot(row, x) for row in weight]
+    def linear(x, matrix):
+        return [dot(row, x) for row in matrix]
 
     def softmax(logits):
         largest = max(logit.data for logit in logits)
@@ -123,12 +122,13 @@ def textbook():
     return module
 
 
-def train_textbook(model, draw, num_steps=1000, learning_rate=0.01):
+def train_textbook(model, draw, num_steps, learning_rate=0.01):
     """Yield the loss of each step: forward, backward, Adam, as the textbook writes them."""
     parameters = model.parameters
     m, v = [0.0] * len(parameters), [0.0] * len(parameters)
     for step in range(num_steps):
-        loss = model.loss(draw(step))
+        found = model.losses(draw(step))
+        loss = sum(found) / len(found)
         loss.backward()
         rate = learning_rate * (1 - step / num_steps)
         for i, p in enumerate(parameters):
@@ -152,7 +152,7 @@ def numbers(model):
 def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, seed=42):
     """Return a model of the module, and draw(step), as the command line makes them."""
     rng = random.Random(seed)
-    docs = microgpt.split_docs((ROOT / "names.txt").read_text(encoding="utf-8"))
+    docs = (ROOT / "names.txt").read_text(encoding="utf-8").split()
     rng.shuffle(docs)
     tokenizer = microgpt.Tokenizer(docs)
     model = module.GPT(tokenizer.vocab_size, n_layer, n_embd, n_head, block_size, rng)
@@ -160,10 +160,11 @@ def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, seed
 
 
 def train(model, draw, num_steps, learning_rate=0.01):
-    """Return the generator of the losses of microgpt.py, one example a step."""
-    batches = ([draw(step)] for step in itertools.count())
-    rates = microgpt.linear_decay(learning_rate, num_steps)
-    return microgpt.train(model, microgpt.Adam(model.parameters), batches, rates)
+    """Yield the loss of each step of microgpt.py, one name a step."""
+    optimizer = microgpt.Adam(model.parameters)
+    for step in range(num_steps):
+        rate = learning_rate * (1 - step / num_steps)
+        yield microgpt.train_step(model, optimizer, [draw(step)], rate)
 
 
 def losses(program, num_steps=1000, **sizes):
@@ -173,7 +174,7 @@ def losses(program, num_steps=1000, **sizes):
         return train_textbook(model, draw, num_steps), draw
     model, draw = setting(**sizes)
     if program == "by hand":
-        shape = model.n_layer, model.n_head, model.block_size
+        shape = model.n_layer, len(model.heads), model.block_size
         return by_hand.train(numbers(model), draw, num_steps, *shape), draw
     return train(model, draw, num_steps), draw
 
@@ -182,7 +183,7 @@ def measure(program, steps, n_embd, n_layer):
     """Print the seconds for a token, and for a multiply-add, of steps of a program."""
     generator, draw = losses(program, n_embd=n_embd, n_layer=n_layer)
     if program == "microgpt" and sys.implementation.name == "cpython":
-        gc.disable()  # as main() does
+        gc.disable()  # as the program does
     is_slow = program == "textbook" or sys.implementation.name == "cpython"
     warm_up = min(steps, 5) if is_slow else 2 * steps
     for _ in range(warm_up):
@@ -208,29 +209,27 @@ def parts(steps):
     model, draw = setting()
     optimizer = microgpt.Adam(model.parameters)
     clock = time.perf_counter
-    forward = search = backward = adam = freeing = 0.0
-    gc.disable()  # as main() does
-    for step, rate in enumerate(microgpt.linear_decay(0.01, steps)):
+    forward = backward = adam = freeing = 0.0
+    gc.disable()  # as the program does
+    for step in range(steps):
         start = clock()
-        loss = model.loss(draw(step))
-        computed = clock()
-        loss.topological_order()
-        found = clock()
-        loss.backward()  # this searches again
-        differentiated = clock()
-        optimizer.step(rate)
         for p in model.parameters:
             p.grad = 0.0
+        cleared = clock()
+        loss = microgpt.mean(model.losses(draw(step)))
+        computed = clock()
+        loss.backward()
+        differentiated = clock()
+        optimizer.step(0.01 * (1 - step / steps))
         updated = clock()
         del loss
         freeing += clock() - updated
-        forward += computed - start
-        search += found - computed
-        backward += differentiated - found
-        adam += updated - differentiated
+        forward += computed - cleared
+        backward += differentiated - computed
+        adam += cleared - start + updated - differentiated
     gc.enable()
-    rest = {"the chain rule": backward - search, "Adam": adam, "freeing the graph": freeing}
-    return {"the forward pass": forward, "the search for the nodes": search, **rest}
+    rest = {"the backward pass": backward, "Adam": adam, "freeing the graph": freeing}
+    return {"the forward pass": forward, **rest}
 
 
 def peak_memory(num_steps):

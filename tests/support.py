@@ -1,7 +1,9 @@
 """What several test files need: paths, the reference figures, running the program."""
 
 import atexit
+import contextlib
 import functools
+import io
 import json
 import os
 import re
@@ -11,6 +13,9 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
+
+import microgpt
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "microgpt.py"
@@ -24,16 +29,58 @@ def section(title):
     return re.search(rf"(?ms)^{level} {title}$.*?(?=^{level} |\Z)", README)[0]
 
 
-def heed_signals():
-    """Let a child heed Ctrl-C and a closed terminal, even where the tests run under & or nohup."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+class Folder(unittest.TestCase):
+    """A test with a folder of its own."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.names, self.path = self.folder / "names", self.folder / "model.json"
+
+    def error(self, *flags, **given):
+        """Return the words, a line, of the ValueError that some flags are; nothing is trained."""
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            with self.assertRaises(ValueError, msg=(flags, given)) as caught:
+                call(*flags, **given)
+        self.assertNotIn("step  ", out.getvalue())
+        self.assertNotIn("\n", str(caught.exception))
+        self.assertLess(len(str(caught.exception)), 1000)
+        return str(caught.exception)
 
 
-def heed_ctrl_c_in(test):
-    """Let this process heed SIGINT, for as long as a test takes."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    test.addCleanup(signal.signal, signal.SIGINT, before)
+def call(*flags, **given):
+    """Call main() with flags as on its command line, or from Python; return the run."""
+    return microgpt.main(**microgpt.parse([str(flag) for flag in flags]), **given)
+
+
+def main(*flags, **given):
+    """Return what main() prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        call(*flags, **given)
+    return out.getvalue()
+
+
+def command(*words, encoding="utf-8"):
+    """Do in this process what the command does; return its exit status, output and errors."""
+    file, err, status = io.BytesIO(), io.StringIO(), 0
+    out = io.TextIOWrapper(file, encoding)
+    before = signal.getsignal(signal.SIGTERM)
+    argv = mock.patch("sys.argv", ["microgpt.py", *map(str, words)])
+    with argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            microgpt.command()
+        except SystemExit as end:
+            status = end.code
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    out.flush()
+    return status, file.getvalue().decode(encoding), err.getvalue()
+
+
+def heed_ctrl_c():
+    """Let a child heed Ctrl-C, even where the tests run under & or nohup."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start(*arguments, cwd=ROOT, **options):
@@ -45,7 +92,7 @@ def start(*arguments, cwd=ROOT, **options):
     environment.pop("PYTHONUNBUFFERED", None)
     environment.update(options.pop("env", {}))
     if os.name != "nt":
-        options.setdefault("preexec_fn", heed_signals)
+        options.setdefault("preexec_fn", heed_ctrl_c)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
@@ -116,7 +163,7 @@ def start_long_run(*arguments):
 
 def step_back():
     """Let a child take what time the tests leave."""
-    heed_signals()
+    heed_ctrl_c()
     os.nice(10)
 
 

@@ -1,20 +1,20 @@
-"""The file as a text in chapters, each of which is a working program, and as the cells of a notebook."""
+"""The file as a text in chapters, each a working program, and as the cells of a notebook."""
 
 import ast
 import contextlib
 import doctest
 import io
-import math
 import re
 import types
 import unittest
 
 import microgpt
-from tests.support import PROGRAM, ROOT
+from tests.support import PROGRAM
 
 SOURCE = PROGRAM.read_text(encoding="utf-8")
 CELLS = re.split(r"(?m)^(?=# %% )", SOURCE)  # the first one holds the docstring and the imports
 WALL = next(i for i, cell in enumerate(CELLS) if "algorithm ends here" in cell.split("\n")[0])
+TITLES = [cell.split("\n")[0] for cell in CELLS[1:]]
 
 
 def cut_after(i):
@@ -38,11 +38,10 @@ def examples(module, names):
 
 class Chapters(unittest.TestCase):
     def test_the_numbers_of_the_chapters_and_where_the_algorithm_ends(self):
-        titles = [cell.split("\n")[0] for cell in CELLS[1:]]
-        numbers = [title[5] for title in titles if re.match(r"# %% \d\. \w", title)]
+        numbers = [title[5] for title in TITLES if re.match(r"# %% \d\. \w", title)]
         self.assertEqual(numbers, list("12345678"))
-        self.assertTrue(titles[WALL - 2].startswith("# %% 5. "))
-        self.assertTrue(titles[WALL].startswith("# %% 6. "))
+        self.assertTrue(TITLES[WALL - 2].startswith("# %% 5. "))
+        self.assertTrue(TITLES[WALL].startswith("# %% 6. "))
 
     def test_cut_off_after_any_cell_the_file_runs_and_so_do_the_examples_of_its_last_chapter(self):
         known, all_tried = set(), 0
@@ -51,20 +50,24 @@ class Chapters(unittest.TestCase):
                 module = cut_after(i)
                 tried, failed = examples(module, vars(module).keys() - known)
                 self.assertEqual(failed, 0)
+                if CELLS[i][5:6] in list("1234"):  # chapter 5 shows what its program prints
+                    self.assertGreater(tried, 0)
                 known, all_tried = known | vars(module).keys(), all_tried + tried
         tests = doctest.DocTestFinder().find(microgpt)
         self.assertEqual(all_tried, sum(len(test.examples) for test in tests))
 
-    def test_each_chapter_has_an_example_in_a_docstring(self):
-        starts = [SOURCE[: SOURCE.index(cell)].count("\n") for cell in CELLS]
-        chapters = set()
-        for test in doctest.DocTestFinder().find(microgpt):
-            if test.examples:
-                title = CELLS[max(i for i, start in enumerate(starts) if start <= test.lineno)]
-                chapters.add(title[5])
-        self.assertEqual(chapters, set("12345678"))
+    def test_cut_off_where_the_algorithm_ends_the_file_is_a_complete_program(self):
+        names = ["emma", "ava", "olivia", "mia", "bob", "eve"]
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            model, tokenizer = cut_after(WALL - 1).demo(names, 100, n_embd=4)
+        loss, grades, written, end = out.getvalue().split("\n")
+        self.assertRegex(loss, r"^step  100 \| loss \d\.\d{4}$")
+        self.assertRegex(grades, r"\d\.\d{4}.*\d\.\d{4}")
+        self.assertTrue(written)
+        self.assertEqual(end, "")
+        self.assertEqual(len(model.state_dict["wte"]), tokenizer.vocab_size)
 
-    def test_every_public_function_and_class_has_a_docstring(self):
+    def test_every_function_and_class_has_a_docstring(self):
         for node in ast.parse(SOURCE).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 self.assertTrue(ast.get_docstring(node), node.name)
@@ -77,53 +80,30 @@ class Chapters(unittest.TestCase):
                 if isinstance(used, ast.Name) and used.id in lines:
                     self.assertLessEqual(lines[used.id], used.lineno, used.id)
 
-    def test_the_lesson_imports_nothing_but_numbers_and_loops(self):
-        lesson = ast.parse("".join(CELLS[:WALL]))
+    def test_the_lesson_imports_nothing_but_math_and_random(self):
         modules = set()
-        for node in ast.walk(lesson):
+        for node in ast.walk(ast.parse("".join(CELLS[:WALL]))):
             if isinstance(node, ast.Import):
                 modules.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 modules.add(node.module)
-        self.assertEqual(modules, {"math", "random", "collections", "itertools", "operator"})
+        self.assertEqual(modules, {"math", "random"})
 
-    def test_the_lesson_knows_nothing_of_the_workshop(self):
+    def test_the_lesson_knows_nothing_of_the_plumbing(self):
         lesson = "".join(CELLS[1:WALL]).lower().replace("residual stream", "")
-        for word in ("stream", "window", "checkpoint", "flag", "--", "terminal", "signal", "collector",
-                     "cosine", "warm"):  # fmt: skip
+        words = "flag file screen schedule stream checkpoint top_k terminal signal window --"
+        for word in words.split():
             self.assertFalse(word in lesson, word)
 
 
-class Figures(unittest.TestCase):
-    def test_what_the_text_says_of_losses_is_what_comes_out(self):
-        lesson = " ".join("".join(CELLS[:WALL]).split("\n# "))
-        for p, loss in (("1/2", 0.69), ("1/100", 4.61)):
-            self.assertIn(f"{loss:.2f} if p = {p}", lesson)
-            self.assertEqual(round(-math.log(eval(p)), 2), loss)
-        for words, figure in (
-            (r"loss of log\(27\) = (\S+)\. ", f"{math.log(27):.2f}"),
-            (r"bigram model gets (\S+): ", "2.46"),  # 2.4602, see above
-            (r"27\*\*5 = (\d+) million", str(27**5 // 10**6)),
-            (r"those of all (\S+) training names", f"{32033 - 32033 // 10:,}"),
-        ):
-            self.assertEqual(re.findall(words, lesson.replace("\n    ", " ")), [figure])
-
-
 class Cells(unittest.TestCase):
-    def run_cells(self, cells):
-        """Run cells as a notebook does, in one namespace, and return that and what was printed."""
-        names, out = {"__name__": "__main__"}, io.StringIO()
-        with contextlib.redirect_stdout(out):
-            for cell in cells:
-                exec(compile(cell, "<cell>", "exec"), names)
-        return names, out.getvalue()
-
     def test_the_definitions_print_nothing_and_train_nothing(self):
-        self.assertEqual(self.run_cells(CELLS[:-1])[1], "")
+        names = {"__name__": "__main__"}  # as in a notebook: all cells in one namespace
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            for cell in CELLS[:-1]:
+                exec(compile(cell, "<cell>", "exec"), names)
+        self.assertEqual((out.getvalue(), "run" in names), ("", False))
 
-    def test_the_last_cell_holds_only_the_call(self):
-        self.assertLess(len(CELLS[-1].splitlines()), 9)
-        self.assertNotIn("def ", CELLS[-1])
-
-    def test_the_names_file_is_beside_the_tests(self):
-        self.assertTrue((ROOT / "names.txt").exists())
+    def test_the_last_cell_defines_nothing(self):
+        for node in ast.walk(ast.parse(CELLS[-1])):
+            self.assertNotIsInstance(node, (ast.FunctionDef, ast.ClassDef))

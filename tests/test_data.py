@@ -1,20 +1,41 @@
+import contextlib
+import io
 import math
+import random
+import tempfile
 import unittest
+from pathlib import Path
 
-from microgpt import Tokenizer, bigram_loss, split_docs
+import microgpt
+from microgpt import DEFAULTS, Run, Tokenizer, bigram_loss
 from tests.support import ROOT
 
 
+def documents(text, **flags):
+    """Return the documents that main() trains on, without training."""
+    flags = {"num_steps": 0, "num_samples": 0, "val_fraction": 0, "n_embd": 4, **flags}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        place = Path(folder, "data")
+        place.write_bytes(text.encode("utf-8"))
+        run = microgpt.main(data=place, **flags)
+    return [run.tokenizer.decode(tokens) for tokens in run.training]
+
+
 class Documents(unittest.TestCase):
-    def test_documents_are_the_stripped_lines_that_are_not_empty_in_file_order(self):
-        self.assertEqual(split_docs("emma\n\n  ava \n \nbo b"), ["emma", "ava", "bo b"])
+    def test_documents_are_the_stripped_lines_that_are_not_empty_shuffled(self):
+        expected = ["emma", "ava", "bo b", "olivia", "mia"]
+        text = "emma\n\n  ava \n \nbo b\r\nolivia\nmia"
+        for seed in (42, 7):
+            docs = list(expected)
+            random.Random(seed).shuffle(docs)
+            self.assertEqual(documents(text, seed=seed), docs)
 
     def test_only_a_newline_ends_a_document(self):
-        self.assertEqual(split_docs("a\u2028b\x0cc\n"), ["a\u2028b\x0cc"])
+        self.assertEqual(documents("a\u2028b\x0cc\n"), ["a\u2028b\x0cc"])
 
     def test_the_names_that_come_with_the_program_are_32033_of_26_letters(self):
-        docs = split_docs((ROOT / "names.txt").read_text(encoding="utf-8"))
-        self.assertEqual(len(docs), 32033)
+        docs = (ROOT / "names.txt").read_text(encoding="utf-8").split("\n")
+        self.assertEqual(len([doc for doc in docs if doc]), 32033)
         self.assertEqual("".join(Tokenizer(docs).chars), "abcdefghijklmnopqrstuvwxyz")
 
 
@@ -32,10 +53,19 @@ class Tokens(unittest.TestCase):
         tokenizer = Tokenizer(["naïve 😀"])
         self.assertEqual(tokenizer.decode(tokenizer.encode("naïve 😀")), "naïve 😀")
 
-    def test_a_character_without_an_id_is_an_error_that_says_which_and_what_the_alphabet_is(self):
-        words = "^'uvwxyzé' is not in the alphabet, which is 'abcd'$"
-        with self.assertRaisesRegex(ValueError, words):
-            Tokenizer(["cab", "ad"]).encode("bézézyxwvud")
+    def test_a_character_without_an_id_is_an_error(self):
+        with self.assertRaises(KeyError):
+            Tokenizer(["cab", "ad"]).encode("bad boy")
+
+    def test_a_run_names_all_characters_without_an_id_and_how_many_texts_have_one(self):
+        run = Run({**DEFAULTS, "n_embd": 4}, ["cab", "ad"], random.Random(0))
+        self.assertEqual(run.encode("data", ["cab", ""]), [[4, 2, 0, 1, 4], [4, 4]])
+        for flag, texts, words in (
+            ("data", ["bézé", "cab", "zyx", "abba"], "--data.*'xyzé'.* 2 of 4 "),
+            ("prompt", ["uaubvu"], "--prompt.*'uv'.* 1 of 1 "),
+        ):
+            with self.assertRaisesRegex(ValueError, words):
+                run.encode(flag, texts)
 
     def test_the_example_of_the_first_chapter(self):
         alphabet = Tokenizer(["abcdefghijklmnopqrstuvwxyz"])

@@ -2,7 +2,7 @@ import math
 import random
 import unittest
 
-from microgpt import GPT, Value, cross_entropy, linear, rmsnorm, softmax
+from microgpt import GPT, Value, attention, cross_entropy, linear, mean, rmsnorm, softmax
 from tests import by_hand
 from tests.support import central_difference, numbers
 
@@ -12,9 +12,6 @@ SHAPES = [  # vocab_size, n_layer, n_embd, n_head, block_size
     (7, 3, 4, 1, 9),
     (3, 1, 1, 1, 1),
 ]
-
-
-BAD_SIZES = [("n_embd", 10), ("n_embd", 0), ("n_layer", 0), ("n_head", 0), ("block_size", -1)]
 
 
 def example(shape, seed=0):
@@ -40,8 +37,6 @@ class Pieces(unittest.TestCase):
     def test_linear_is_a_matrix_times_a_vector(self):
         weight = [values([1.0, 2.0]), values([0.0, -1.0]), values([3.0, 0.5])]
         result = linear(values([10.0, 4.0]), weight)
-        self.assertEqual([y.data for y in result], [18.0, -4.0, 32.0])
-        result = linear((x for x in values([10.0, 4.0])), (row for row in weight))
         self.assertEqual([y.data for y in result], [18.0, -4.0, 32.0])
 
     def test_rmsnorm_divides_by_the_root_of_the_mean_square(self):
@@ -87,6 +82,15 @@ class Pieces(unittest.TestCase):
 
                 self.assertAlmostEqual(value.grad, central_difference(loss, at, i), places=8)
                 self.assertAlmostEqual(value.grad, share.data - (i == target), places=12)
+
+    def test_attention_mixes_the_values_by_how_well_their_keys_match_the_query(self):
+        # scores (2 * 3 + 1 * 4) / sqrt(2) and (0 * 3 + 1 * 4) / sqrt(2): 6 / sqrt(2) apart
+        keys = [values([2.0, 1.0]), values([0.0, 1.0])]
+        found = attention(values([3.0, 4.0]), keys, [values([10.0, 0.0]), values([20.0, 8.0])])
+        second = 1 / (1 + math.exp(6 / math.sqrt(2)))
+        for mixed, expected in zip(found, (10 + 10 * second, 8 * second)):
+            self.assertAlmostEqual(mixed.data, expected)
+        self.assertEqual(len(found), 2)
 
     def test_cross_entropy_does_not_mind_that_a_list_is_changed_afterwards(self):
         x = values([0.0, 0.0])
@@ -135,18 +139,13 @@ class Forward(unittest.TestCase):
 
     def test_more_tokens_than_the_context_has_room_for_are_an_error(self):
         model, tokens = example(SHAPES[1])
-        with self.assertRaisesRegex(ValueError, "^the context is full: block_size is 4 tokens$"):
+        with self.assertRaises(IndexError):
             logits(model, tokens)
 
-    def test_sizes_that_do_not_go_together_are_an_error(self):
-        for name, size in BAD_SIZES:
-            sizes = {name: size}
-            with self.subTest(sizes), self.assertRaises(ValueError) as caught:
-                GPT(27, **sizes)
-            shown = {"n_layer": 1, "n_embd": 16, "n_head": 4, "block_size": 16, **sizes}
-            words = ", ".join(f"{name} {size}" for name, size in shown.items())
-            words += ": each must be at least 1, and n_embd a multiple of n_head"
-            self.assertEqual(str(caught.exception), words)
+    def test_heads_that_cannot_share_an_embedding_alike_are_an_error(self):
+        for n_embd, n_head in ((10, 4), (4, 8)):
+            with self.assertRaisesRegex(ValueError, f"{n_embd} and {n_head}$"):
+                GPT(27, n_embd=n_embd, n_head=n_head)
 
 
 class Loss(unittest.TestCase):
@@ -158,7 +157,7 @@ class Loss(unittest.TestCase):
                 loss, gradients = by_hand.loss_and_gradients(
                     numbers(model), tokens, n_layer, n_head, block_size
                 )
-                ours = model.loss(tokens)
+                ours = mean(model.losses(tokens))
                 ours.backward()
                 self.assertAlmostEqual(ours.data, loss, places=10)
                 checked = 0
@@ -185,23 +184,20 @@ class Loss(unittest.TestCase):
 
     def test_only_block_size_predictions_count(self):
         model, tokens = example(SHAPES[1])
-        self.assertEqual(model.loss(tokens).data, model.loss([*tokens, 1, 2, 3]).data)
-
-    def test_the_loss_is_the_mean_of_those_of_the_single_predictions(self):
-        model, (a, b, c, *_) = example(SHAPES[1])
-        first, second = (softmax(values(x)) for x in logits(model, [a, b]))
-        expected = -(math.log(first[b].data) + math.log(second[c].data)) / 2
-        self.assertAlmostEqual(model.loss([a, b, c]).data, expected)
+        found, longer = model.losses(tokens), model.losses([*tokens, 1, 2, 3])
+        self.assertEqual([loss.data for loss in found], [loss.data for loss in longer])
 
     def test_the_losses_are_those_of_the_single_predictions(self):
         model, tokens = example(SHAPES[1])
         for loss, logit, target in zip(model.losses(tokens), logits(model, tokens[:4]), tokens[1:]):
             self.assertAlmostEqual(loss.data, -math.log(softmax(values(logit))[target].data))
         self.assertEqual(len(model.losses(tokens)), 4)
+        self.assertEqual(len(model.losses(tokens[:3])), 2)
 
     def test_an_untrained_model_has_the_loss_of_a_guess(self):
         model = GPT(27, rng=random.Random(42))
-        self.assertAlmostEqual(model.loss([26, 4, 12, 12, 0, 26]).data, math.log(27), delta=0.15)
+        loss = mean(model.losses([26, 4, 12, 12, 0, 26]))
+        self.assertAlmostEqual(loss.data, math.log(27), delta=0.15)
 
 
 class Weights(unittest.TestCase):

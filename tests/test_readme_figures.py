@@ -9,7 +9,6 @@ import random
 import re
 import sys
 import tempfile
-import tokenize
 import types
 import unittest
 import xml.etree.ElementTree
@@ -23,7 +22,7 @@ from tests import exercises
 from tests.support import PROGRAM, README, ROOT, TRACE, central_difference, default_checkpoint
 from tests.support import result, samples, section, start_default_run, start_few_names_run
 
-DOCS = microgpt.split_docs((ROOT / "names.txt").read_text(encoding="utf-8"))
+DOCS = (ROOT / "names.txt").read_text(encoding="utf-8").split()
 RNG = random.Random(42)
 RNG.shuffle(DOCS)
 AFTER_SHUFFLE = RNG.getstate()
@@ -60,8 +59,7 @@ class Pictures(unittest.TestCase):
         arrows = {
             (source, f"{local_grad:g}", name)
             for name, node in nodes.items()
-            for inputs, local_grads in node.sources
-            for x, local_grad in zip(inputs, local_grads)
+            for x, local_grad in zip(node.inputs, node.local_grads)
             for source in nodes if nodes[source] is x
         }  # fmt: skip
         picture = re.search(r"(?s)flowchart LR\n(.+?)```", README)[1]
@@ -91,27 +89,23 @@ class Pictures(unittest.TestCase):
                     self.assertAlmostEqual(got.data, wanted, places=12)
                     for name, slope in zip("ab", slopes if type(slopes) is tuple else [slopes]):
                         self.assertAlmostEqual(values[name].grad, slope, places=12)
-        self.assertEqual(rows[7], ["`dot(a, b)`", "a₁b₁ + … + aₙbₙ", "b₁ … bₙ, a₁ … aₙ"])
+        self.assertEqual(rows[7], ["`add_up(a)`", "a₁ + … + aₙ", "1 … 1"])
+        a = [Value(2.0), Value(3.0)]
+        microgpt.add_up(a).backward()
+        self.assertEqual([x.grad for x in a], [1.0, 1.0])
+        self.assertEqual(rows[8], ["`dot(a, b)`", "a₁b₁ + … + aₙbₙ", "b₁ … bₙ, a₁ … aₙ"])
         a, b = [Value(2.0), Value(3.0)], [Value(5.0), Value(7.0)]
-        (_, to_a), (_, to_b) = microgpt.dot(a, b).sources
-        self.assertEqual((to_a, to_b), ([5.0, 7.0], [2.0, 3.0]))
-        operation = ["`cross_entropy(a, target)`", "-ln(softmax(a)[target])"]
-        self.assertEqual(rows[8], [*operation, "softmax(a), less 1 at the target"])
-        logits = [0.3, -1.2, 0.8]
-        p = [math.exp(x) / sum(map(math.exp, logits)) for x in logits]
-        for i in range(3):
-            slope = central_difference(lambda x: -math.log(microgpt_softmax(x)[1]), logits, i)
-            self.assertAlmostEqual(slope, p[i] - (i == 1), places=6)
+        microgpt.dot(a, b).backward()
+        self.assertEqual([x.grad for x in a + b], [5.0, 7.0, 2.0, 3.0])
 
     def test_the_table_of_adam_is_what_its_formulas_give_for_these_gradients(self):
         examples, model = default_model()
-        rates = microgpt.linear_decay(0.01, 1000)
-        batches = ([tokens] for tokens in examples)
-        training = microgpt.train(model, microgpt.Adam(model.parameters), batches, rates)
+        optimizer = microgpt.Adam(model.parameters)
         weight, gradients = model.state_dict["wte"][26][0], []
         number, rows = weight.data, [[f"{weight.data:.4f}"]]
         for step in range(1, 6):
-            next(training)
+            rate = 0.01 * (1 - (step - 1) / 1000)
+            microgpt.train_step(model, optimizer, [examples[step - 1]], rate)
             gradients.append(weight.grad)
             # means with weights that fall by beta a step, and that add up to 1
             mean, square = (
@@ -120,7 +114,7 @@ class Pictures(unittest.TestCase):
                 for beta, past in ((0.85, gradients), (0.99, [g * g for g in gradients]))
             )
             root = math.sqrt(square)
-            number -= 0.01 * (1 - (step - 1) / 1000) * mean / root
+            number -= rate * mean / root
             self.assertAlmostEqual(weight.data, number, places=7)
             figures = [f"{x:.4f}" for x in (weight.grad, mean, root)]
             rows.append([str(step), DOCS[step - 1], *figures, f"{mean / root:.3f}", f"{number:.4f}"])
@@ -160,17 +154,18 @@ class Pictures(unittest.TestCase):
     def test_the_scores_of_one_head_are_those_of_the_default_run(self):
         result(start_default_run())
         model = microgpt.load(default_checkpoint()).model
-        seen = []  # what attention is given
+        seen = []  # what each head's attention is given
 
-        def attention(query, keys, values, n_head):
-            seen.append([[x.data for x in vector[4:8]] for vector in (query, *keys, *values)])
-            return [Value(0.0)] * 16
+        def attention(query, keys, values):
+            seen.append([[x.data for x in vector] for vector in (query, *keys, *values)])
+            return [Value(0.0)] * 4
 
         cache = model.new_cache()
         with mock.patch.object(microgpt, "attention", attention):
             for token in [26, 12, 0, 17]:  # BOS, m, a, r
                 model.forward(token, cache)
-        query, keys, values = seen[-1][0], seen[-1][1:5], seen[-1][5:]
+        (query, *vectors) = seen[-3]  # of heads 0, 1, 2 and 3
+        keys, values = vectors[:4], vectors[4:]
         scores = [sum(q * k for q, k in zip(query, key)) / 2 for key in keys]
         total = sum(map(math.exp, scores))
         weights = [math.exp(score) / total for score in scores]
@@ -184,7 +179,7 @@ class Pictures(unittest.TestCase):
         shown = re.search(r"(?s) +key +score .*?\n(.+?)```", README)[1]
         self.assertEqual([line.split() for line in shown.splitlines()], rows)
         numbers = ", ".join(f"{q:.2f}" for q in query)
-        self.assertIn(f"Head 1 (of 0 to 3) makes the query {numbers}, and gets these", " ".join(README.split()))
+        self.assertIn(numbers, " ".join(README.split()))
 
     def test_the_weights_are_those_with_which_attention_mixes(self):
         model, softmax, seen = microgpt.GPT(5, 1, 6, 3, 4, random.Random(0)), microgpt.softmax, []
@@ -227,8 +222,6 @@ class Pictures(unittest.TestCase):
         self.assertEqual(places["l"][1], 20.0)
         right = sorted(places, key=lambda char: -places[char][0])
         self.assertEqual(set(right[1:6]), set("aoiub"))
-        said = "the letters whose embeddings are closest to *e*'s are *a*, *o*, *i*, *u* and *b*"
-        self.assertIn(said, " ".join(README.split()))
 
     def test_any_run_can_be_drawn(self):
         names = drawing()
@@ -269,17 +262,38 @@ def microgpt_softmax(numbers):
     return [p.data for p in microgpt.softmax([Value(x) for x in numbers])]
 
 
+def nodes_behind(result):
+    """Return how many Values a result takes, itself included, and its leaves left out."""
+    stack, found = [result], {}
+    while stack:
+        node = stack.pop()
+        if node.inputs and id(node) not in found:
+            found[id(node)] = node
+            stack += node.inputs + node.partners
+    return len(found)
+
+
 class Figures(unittest.TestCase):
-    def holds(self, *sentences):
-        """Assert that the README says this, however its lines are broken."""
-        text = " ".join(README.split())
-        for sentence in sentences:
-            self.assertTrue(sentence in text, f"the README should say: {sentence}")
+    def shows(self, title, *figures):
+        """Assert that the README has these figures, before its first heading or in a section."""
+        text = " ".join((section(title) if title else README.split("\n## ")[0]).split())
+        for figure in figures:
+            with self.subTest(title, figure=figure):
+                self.assertRegex(text, rf"(?<![\d.,]){re.escape(figure)}(?!\d|[.,]\d)")
 
     def test_the_overfitting_run_prints_what_it_shows(self):
         lines = re.findall(r"(?m)^(?:step .* \| lr|train loss) .*\n", result(start_few_names_run())[1])
-        self.assertIn(f"```console\n{''.join(lines)}```", README)
         self.assertEqual(len(lines), 5)
+        shown = re.findall(r"(?s)```console\n(.+?)```", README)
+        self.assertIn("".join(line.rstrip() + "\n" for line in lines), shown)
+
+    def test_the_learning_rates_of_the_longer_run(self):
+        shown = re.findall(r"(?m)^step +(\d+) / 2000 \| lr (\S+) \| train loss", README)
+        wanted = []
+        for step in (500, 1000, 1500):  # after 100 of warm-up, half a cosine wave to a tenth
+            wave = math.cos(math.pi * (step - 1 - 100) / 1900)
+            wanted.append((str(step), f"{0.01 * (0.55 + 0.45 * wave):.5f}"))
+        self.assertEqual(shown, wanted)
 
     def test_what_is_counted_in_the_names(self):
         pairs = Counter(pair for doc in DOCS[:28830] for pair in zip(doc, doc[1:] + "."))
@@ -291,29 +305,24 @@ class Figures(unittest.TestCase):
         starts = Counter(doc[0] for doc in DOCS)
         shares = [starts[char] / len(DOCS) for char in starts]
         first = sum(-share * math.log(share) for share in shares)
-        self.holds(
-            f"The program reads {len(DOCS):,} first names",
-            f"{after_w} tokens follow a *w*, and {pairs['w', 'i']} of these are an *i*",
-            f"p = ({pairs['w', 'i']} + 1) / ({after_w} + 27) = {p:.2f}",
-            f"{twice} of the 200 held-out names are also among those to train on",
-            f"the first letter alone costs {first:.2f}",
-            f"the tail of the shuffled documents ({held_out:,} names)",
-        )
+        self.shows(None, f"{len(DOCS):,}")
+        counted = f"({pairs['w', 'i']} + 1) / ({after_w} + 27) = {p:.2f}"
+        self.shows("1. A name becomes tokens", str(after_w), str(pairs["w", "i"]), counted)
+        self.shows("Coda", f"{twice} of the 200")
+        self.shows("All flags", f"{first:.2f}", f"{held_out:,}")
 
     def test_what_is_counted_in_the_default_run_and_the_longer_one(self):
         out = result(start_default_run())[1]
         val, table = map(float, re.search(r"val loss (\S+) \| bigram table (\S+)", out).groups())
         names = samples(out)
         new = [name for name in names if name not in DOCS]
-        longer = re.search(r"val loss (\d\.\d+) \| bigram table .*\nsaved", README)[1]
+        longer = re.search(r"saved .*\n.* val loss (\d\.\d+) \| bigram", README)[1]
         parameters = len(default_model()[1].parameters)
-        self.holds(
-            f"for a blind guess, {math.exp(table):.1f} for the bigrams, and {math.exp(val):.1f} for the",
-            f"Of the 20 names that the run prints, {len(new)} are not in the file",
-            f"takes the val loss from {val:.2f} to {float(longer):.2f}",
-            f"trains a model of {parameters:,} parameters",
-            f"{405e9 / parameters / 1e6:.0f} million times the parameters",
-        )
+        self.shows("1. A name becomes tokens", f"{math.exp(table):.1f}", f"{math.exp(val):.1f}")
+        efficiency = "Is it just efficiency\\?"
+        self.shows(efficiency, f"{len(new)} are not", f"{val:.2f} to {float(longer):.2f}")
+        self.shows(efficiency, f"{parameters:,}", f"{405e9 / parameters / 1e6:.0f} million")
+        self.shows(None, f"{parameters:,}")
         self.assertIn("lemai", new)
         self.assertNotIn("kelon", new)
 
@@ -329,10 +338,9 @@ class Figures(unittest.TestCase):
             p = 1 / (5 - seen)
             mixed.append((p, (5 - seen) / 5, -p * math.log(p) - (1 - p) * math.log(1 - p)))
         floor = sum(share * loss for _, share, loss in mixed) / 4
-        losses = ["a mean loss of {:.3f}", "{:.3f}", "{:.3f}"]
         graded = []
         for part in ("aaaab" * 54, "aaaab" * 6):  # to train on, and held out
-            windows = microgpt.first_windows(part, 4, 200)
+            windows = [part[i : i + 5] for i in range(0, len(part) - 1, 4)]
             starts = [window[: i + 1] for window in windows for i in range(len(window) - 1)]
             nexts = [window[i + 1] for window in windows for i in range(len(window) - 1)]
             open_ones = [(mixed[len(start) - 1][0], char) for start, char in zip(starts, nexts)
@@ -340,16 +348,12 @@ class Figures(unittest.TestCase):
             costs = [-math.log(p if char == "b" else 1 - p) for p, char in open_ones]
             graded.append(sum(costs) / len(starts))
         _, model = default_model()
-        self.holds(
-            f"{ours[0]:.1f} times in the first step, {max(ours):.1f} times in the eighth",
-            f"it would be {max(usual):.1f} times in the twelfth",
-            *(form.format(loss) for form, (_, _, loss) in zip(losses, mixed)),
-            f"/ 4 = {floor:.3f}",
-            f"these probabilities would get {graded[0]:.3f} and {graded[1]:.3f}.)",
-            f"four certain predictions: {floor / 2:.3f}",
-            f"{sum(len(row) for row in model.state_dict['lm_head'])} of {len(model.parameters):,}",
-            f"= {12 * 16**2:,}: four matrices",
-        )
+        figures = ours[0], max(ours), max(usual)
+        self.shows("Exercises", *(f"{factor:.1f} times" for factor in figures))
+        figures = *(loss for _, _, loss in mixed), floor, *graded, floor / 2
+        self.shows("Exercises", *(f"{loss:.3f}" for loss in figures))
+        untied = sum(len(row) for row in model.state_dict["lm_head"])
+        self.shows("Exercises", f"{untied} of {len(model.parameters):,}", f"{12 * 16**2:,}")
         figures = [float(row.train) for row in exercises.rows() if row.number == "21"]
         for figure, lowest in zip(figures, (floor, floor / 2)):
             self.assertTrue(lowest - 0.001 < figure < lowest + 0.005)
@@ -357,7 +361,7 @@ class Figures(unittest.TestCase):
     def test_what_the_answers_say_of_nodes_logits_and_temperatures(self):
         two, twelve = (self.with_changes(number) for number in ("2", "12"))
         pair = [[two.Value(1.0) for _ in range(16)] for _ in range(2)]
-        nodes = len(two.dot(*pair).topological_order())
+        nodes = nodes_behind(two.dot(*pair))
         alike = []
         for module, n_layer in (twelve, 4), (twelve, 1), (microgpt, 4):
             RNG.setstate(AFTER_SHUFFLE)
@@ -374,13 +378,8 @@ class Figures(unittest.TestCase):
         shares = Counter(token for tokens in examples[:28830] for token in tokens[1:])
         graded = [token for tokens in examples[28830:][:200] for token in tokens[1:]]
         guesses = [math.log(sum(shares.values()) / shares[token]) for token in graded]
-        self.holds(
-            f"from the same thousand names ({table:.4f})",
-            f"{nodes}, and a leaf: 16 products, and 16 additions, as `sum` starts with 0",
-            f"how often each letter comes ({sum(guesses) / len(guesses):.4f})",
-            f"(The mean cosine between them is {alike[0]:.2f}. With a single layer it is "
-            f"{alike[1]:.2f}, and with `+` {alike[2]:.2f}.)",
-        )
+        self.shows("Exercises", str(nodes), *(f"{cosine:.2f}" for cosine in alike))
+        self.shows("Exercises", f"{table:.4f}", f"{sum(guesses) / len(guesses):.4f}")
         (answer,) = (text for text in exercises.texts().values() if "Temperatures" in text[:20])
         result(start_default_run())
         for temperature, shown in re.findall(r"--temperature (\d)\n(.+?)\.\.\.", answer, re.S):
@@ -400,19 +399,7 @@ class Figures(unittest.TestCase):
         exec(source, vars(module))
         return module
 
-    def test_the_sizes_of_the_file_and_of_the_graph(self):
-        source = PROGRAM.read_text(encoding="utf-8")
-        lesson = source[: source.index("# %% The algorithm ends here")]
-        code = set()
-        for token in tokenize.generate_tokens(io.StringIO(lesson).readline):
-            is_prose = token.type == tokenize.COMMENT or token.string.startswith('"""')
-            if token.string.strip() and not is_prose:
-                code.update(range(token.start[0], token.end[0] + 1))
-        lines, all_lines = lesson.count("\n"), source.count("\n")
+    def test_the_size_of_the_graph(self):
         examples, model = default_model()
-        nodes = len(model.loss(examples[0]).topological_order())
-        self.holds(
-            f"{all_lines:,} lines: {lines} for chapters 1 to 5, of which {len(code)} are code, "
-            f"and {all_lines - lines} for the rest",
-            f"has {nodes:,} nodes",
-        )
+        nodes = nodes_behind(microgpt.mean(model.losses(examples[0])))
+        self.shows("Is it just efficiency\\?", f"{nodes:,} nodes")
