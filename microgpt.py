@@ -517,7 +517,7 @@ def parse(words, /, **given):
         if name not in FLAGS or not (x is None or x is False):  # None, False: not given
             words = [*words, f"--{name}" if x is True else f"--{name}={x}"]
     flags = vars(parser.parse_args(words))
-    for name, x in flags.items():
+    for name, x in flags.items():  # an x of [] comes from --name=--, up to Python 3.12
         if x == [] or FLAGS[name][1] in (int, float) and not FLAGS[name][3] <= x < math.inf:
             raise ValueError(f"--{name} must be at least {FLAGS[name][3]}, not {x}")
     return flags
@@ -607,7 +607,7 @@ class Run:
         """Go back to an earlier state, or on to a saved one."""
         rows = [row for name in self.model.state_dict for row in state["weights"][name]]
         for p, x in zip(self.model.parameters, [x for row in rows for x in row]):
-            p.data = float(x)
+            p.data = float(x)  # float(), abs() and int() don't change what save() has written
         self.optimizer.means = [float(x) for x in state["means"]]
         self.optimizer.squares = [abs(float(x)) for x in state["squares"]]
         self.optimizer.steps_done = abs(int(state["step"]))
@@ -686,8 +686,7 @@ def read(path):
             raise ValueError("it is empty, or no text")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except Exception as error:
-        words = f"--data needs a text, saved as UTF-8, in {path or NAMES}"
-        raise ValueError(f"{words}: {getattr(error, 'strerror', None) or error}") from None
+        raise ValueError(f"--data {path or NAMES} must be a text saved as UTF-8: {error}") from None
 
 
 def curve(losses, num_bars=56):
@@ -702,8 +701,7 @@ def curve(losses, num_bars=56):
 def train(run):
     """Take the steps that are left, up to Ctrl-C; report, grade and save meanwhile."""
     flags, losses, num_steps, line = run.flags, run.losses, run.flags["num_steps"], ""
-    is_terminal = getattr(sys.stdout, "isatty", bool)()
-    is_live = is_terminal or "kernel" in type(sys.stdout).__module__  # which is a notebook's
+    is_live = "kernel" in type(sys.stdout).__module__ or getattr(sys.stdout, "isatty", bool)()
     width = shutil.get_terminal_size().columns - 1 if is_live else 0
     start, state, first = time.perf_counter(), run.state(), run.optimizer.steps_done
     run.optimizer.weight_decay = flags["weight_decay"]
