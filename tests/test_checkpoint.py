@@ -344,8 +344,9 @@ class NothingLost(Trained):
         self.addCleanup(quickly.stop)
         inner = microgpt.train_step, microgpt.Run.batch, microgpt.Run.state, microgpt.Run.grade
         inner += microgpt.Adam.step, microgpt.AdamW.step, microgpt.GPT.losses, microgpt.GPT.forward
-        for mode, functions, times in (
-            (DOCUMENTS, (microgpt.train,), 99), (DOCUMENTS, inner, 15), (WINDOWS, inner, 15),
+        for mode, functions, times, kind in (
+            (DOCUMENTS, (microgpt.train,), 99, io.StringIO), (DOCUMENTS, inner, 15, io.StringIO),
+            (DOCUMENTS, (microgpt.train,), 99, Notebook), (WINDOWS, inner, 15, io.StringIO),
         ):  # fmt: skip
             flags = (*mode, "--n_embd", 2, "--n_head", 1, "--block_size", 2, "--batch_size", 1)
             flags += ("--num_steps", 3, "--val_fraction", 0)
@@ -355,7 +356,7 @@ class NothingLost(Trained):
                 main(*flags)
             ended, rng, number = 0, random.Random(0), next(count)
             for place in sorted(rng.sample(range(number), min(number, times))):
-                out = rng.choice((io.StringIO, Notebook))()
+                out = kind()
                 try:
                     with ctrl_c_at(place, *functions), contextlib.redirect_stdout(out):
                         run = call(*flags)
@@ -369,26 +370,29 @@ class NothingLost(Trained):
                     self.assertEqual(json.dumps(run.state(), sort_keys=True), text)
             self.assertLess(ended, 15)
 
-    def test_ctrl_c_while_it_is_saved_and_again_after_the_first(self):
+    def test_ctrl_c_and_kill_while_it_is_saved(self):
         fsync, train_step = os.fsync, microgpt.train_step
-        for last in (9, 4):  # the last step of the training, or that of the first Ctrl-C
-            def interrupted(model, optimizer, *others):
-                if optimizer.steps_done == last:
+        both = (KeyboardInterrupt, SystemExit)
+        for last, ends in ((4, both[:1]), (9, both[:1]), (9, both[1:]), (9, both), (9, both[:1] * 2)):
+            rest = iter([None, *ends])  # the first place is tried before the training
+
+            def ended(model, optimizer, *others):
+                if optimizer.steps_done == last:  # by a first Ctrl-C
                     raise KeyboardInterrupt
                 return train_step(model, optimizer, *others)
 
-            presses = itertools.count()
-
             def pressed(file):
-                if next(presses) == 1:  # the first time is before the training
-                    raise KeyboardInterrupt
+                end = next(rest, None)
+                if end:
+                    raise end
                 fsync(file)
 
-            with patch("train_step", interrupted), mock.patch("os.fsync", pressed):
-                with self.assertRaises(KeyboardInterrupt):
+            with patch("train_step", ended), mock.patch("os.fsync", pressed):
+                with self.assertRaises(both):
                     self.train(*DOCUMENTS, "--num_steps", 9)
             self.assertEqual(steps_in(self.path), last)
             self.assertEqual(sorted(os.listdir(self.folder)), ["model.json", "names"])
+            self.path.unlink()
 
     def test_an_error_of_any_kind_in_a_step(self):
         train_step = microgpt.train_step
