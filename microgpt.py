@@ -648,7 +648,7 @@ def save(state, path, is_trial=False):
     if path is None:
         return
     place = Path(os.path.realpath(path))  # a link stays a link
-    temporary = place.with_name(f"microgpt.{time.time_ns()}.tmp")
+    temporary = Path(f"{place}.{time.time_ns()}.tmp")
     try:
         with open(temporary, "x", encoding="ascii") as file:
             print(json.dumps(state, sort_keys=True, allow_nan=False), end="", file=file, flush=True)
@@ -702,7 +702,7 @@ def train(run):
     """Take the steps that are left, up to Ctrl-C; report, grade and save meanwhile."""
     flags, losses, num_steps, line = run.flags, run.losses, run.flags["num_steps"], ""
     is_live = "kernel" in type(sys.stdout).__module__ or getattr(sys.stdout, "isatty", bool)()
-    width = shutil.get_terminal_size().columns - 1 if is_live else 0
+    width = (shutil.get_terminal_size().columns or 80) - 1 if is_live else 0
     start, state, first = time.perf_counter(), run.state(), run.optimizer.steps_done
     run.optimizer.weight_decay = flags["weight_decay"]
     is_collecting = gc.isenabled() and sys.implementation.name == "cpython"  # PyPy must collect
@@ -734,7 +734,7 @@ def train(run):
             gc.enable()
         try:
             save(state, flags["save"])
-        except KeyboardInterrupt:  # a second Ctrl-C
+        except (KeyboardInterrupt, SystemExit):  # a second Ctrl-C, or a kill
             save(state, flags["save"])
             raise
         if is_live and line:

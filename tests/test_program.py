@@ -625,14 +625,14 @@ class RealTerminal(WithNames):
 
     def test_one_line_is_rewritten_with_step_loss_speed_and_time_left(self):
         for columns in (80, 0):  # some report 0 columns where they don't know how many there are
-            out = self.on_terminal("--num_steps", 120, "--n_embd", 16, columns=columns)
+            out = self.on_terminal("--num_steps", 200, "--n_embd", 16, columns=columns)
             (line,) = (line for line in out.split("\n") if "step" in line)
             shown = [part.rstrip() for part in line.split("\r") if part]
             self.assertGreater(len(shown), 1)
             for part in shown:
-                form = r"step +\d+ / +120 \| loss \d\.\d{4} \| \d+\.\d steps/s \| \d+:\d\d left"
+                form = r"step +\d+ / +200 \| loss \d\.\d{4} \| \d+\.\d steps/s \| \d+:\d\d left"
                 self.assertRegex(part, f"^{form}$")
-            self.assertRegex(shown[-1], r"^step  120 / .* 0:00 left$")
+            self.assertRegex(shown[-1], r"^step  200 / .* 0:00 left$")
 
     def test_an_error_is_not_written_into_the_line_that_is_rewritten(self):
         out = self.on_terminal("--weight_decay", 1e9, "--num_steps", 99, columns=80, status=2)
