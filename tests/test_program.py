@@ -628,7 +628,7 @@ class RealTerminal(WithNames):
             out = self.on_terminal("--num_steps", 200, "--n_embd", 16, columns=columns)
             (line,) = (line for line in out.split("\n") if "step" in line)
             shown = [part.rstrip() for part in line.split("\r") if part]
-            self.assertGreater(len(shown), 1)
+            self.assertGreaterEqual(len(shown), 1 if sys.implementation.name == "pypy" else 2)
             for part in shown:
                 form = r"step +\d+ / +200 \| loss \d\.\d{4} \| \d+\.\d steps/s \| \d+:\d\d left"
                 self.assertRegex(part, f"^{form}$")
