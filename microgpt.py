@@ -227,7 +227,7 @@ def softmax(logits):
     [Value(0.6652, grad=0), Value(0.2447, grad=0), Value(0.09003, grad=0)]
     """
     largest = max(logit.data for logit in logits)  # we subtract it, as exp(1000) would overflow
-    exps = [logit.exp(minus=largest) for logit in logits]  # a common factor, which cancels out
+    exps = [logit.exp(minus=largest) for logit in logits]  # all over exp(largest), which cancels
     total = add_up(exps)
     return [e / total for e in exps]
 
@@ -263,10 +263,10 @@ def attention(query, keys, values):
 
 
 class GPT:
-    """A GPT-2 with a few parts made simpler, such as ReLU for GELU, and no biases."""
+    """A small GPT-2: RMSNorm for LayerNorm, ReLU for GELU, no biases, no last norm, own lm_head."""
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
-        # Why random? If all were equal, each row would get equal gradients, and so stay all equal.
+        # Why random? If all were equal, those in a row would get equal gradients, and stay equal.
         # Why small? So that all logits start near 0, and the model starts with a blind guess.
         def matrix(rows, columns):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
@@ -382,7 +382,7 @@ def sample(model, tokenizer, temperature=0.5, rng=random):
     """Write a name: draw a token by the model's probabilities, let it read that, draw the next, ...
 
     At temperature 1, the probabilities are the model's own. Below 1, the likeliest tokens gain;
-    above 1, the odds even out. (Writing is called inference: the parameters don't change any more.)
+    above 1, the odds even out. (Using a trained model is called inference: nothing changes.)
     """
     token, cache, name = tokenizer.bos, model.new_cache(), []
     for _ in range(model.block_size):
@@ -743,6 +743,8 @@ def train(run):
 
 def main(**given):
     """Train, grade and write, as in main(num_steps=200); return the run. ValueError: bad input."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     given, docs = parse([], **given), []
     run = load(given["load"], **given) if "load" in given else None
     flags = run.flags if run else {**DEFAULTS, **given}
@@ -786,8 +788,6 @@ def main(**given):
 def command():
     """Do main() for the command line: an error is one line on standard error, and status 2."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it saves, too
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         return main(**parse(sys.argv[1:]))
     except KeyboardInterrupt:

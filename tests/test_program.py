@@ -482,6 +482,14 @@ class Output(WithNames):
             self.assertIn("loss curve", out)
         self.assertIn("sample  1: 😀", command(*words)[1])
 
+    def test_nor_does_it_stop_a_run_from_python(self):
+        out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        with contextlib.redirect_stdout(out):
+            microgpt.main(data=self.names, num_steps=3, num_samples=1, n_embd=4)
+        text = out.buffer.getvalue().decode("ascii")
+        self.assertIn("loss curve", text)
+        self.assertIn("sample  1: ", text)
+
     @unittest.skipUnless(resource, "no limits on the size of a file")
     def test_output_that_cannot_be_written_to_the_end_is_an_error_in_one_line(self):
         flags = ("--data", self.names, "--num_steps", 2, *SMALL)
