@@ -1,14 +1,14 @@
-"""The tests. What takes long is started before the first of them, and waited for by the last."""
+"""The tests. README.md beside them says what is where, and how to add one."""
 
+import os
 from pathlib import Path
 
-from tests.support import start_deeper_run, start_default_run, start_few_names_run
+from tests.support import DEFAULT_RUN, begun
 
 
 def load_tests(loader, tests, pattern):
-    """Do what unittest would do, and start the long runs."""
-    start_default_run()
-    start_few_names_run()
-    start_deeper_run()
+    """Do what unittest would do; begin the long run, if it is wanted, before the first test."""
+    if os.environ.get("MICROGPT_SLOW"):
+        begun(*DEFAULT_RUN)
     tests.addTests(loader.discover(Path(__file__).parent, pattern))
     return tests

@@ -14,11 +14,8 @@ import math
 import os
 import platform
 import random
-import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import microgpt  # noqa: E402
 from tests import by_hand  # noqa: E402
+from tests.support import numbers  # noqa: E402
 
 
 class Node:
@@ -48,32 +46,18 @@ class Node:
         other = other if isinstance(other, Node) else Node(other)
         return Node(self.data * other.data, (self, other), (other.data, self.data))
 
-    def __pow__(self, exponent):
-        return Node(self.data**exponent, (self,), (exponent * self.data ** (exponent - 1),))
-
-    def log(self):
-        return Node(math.log(self.data), (self,), (1 / self.data,))
-
     def exp(self):
-        return Node(math.exp(self.data), (self,), (math.exp(self.data),))
+        result = math.exp(self.data)
+        return Node(result, (self,), (result,))
 
-    def relu(self):
-        return Node(max(0, self.data), (self,), (float(self.data > 0),))
-
-    def __neg__(self):
-        return self * -1
-
-    def __radd__(self, other):
-        return self + other
-
-    def __sub__(self, other):
-        return self + (-other)
-
-    def __rmul__(self, other):
-        return self * other
-
-    def __truediv__(self, other):
-        return self * other**-1
+    def __pow__(self, n): return Node(self.data**n, (self,), (n * self.data ** (n - 1),))
+    def log(self): return Node(math.log(self.data), (self,), (1 / self.data,))
+    def relu(self): return Node(max(0, self.data), (self,), (float(self.data > 0),))
+    def __neg__(self): return self * -1
+    def __sub__(self, other): return self + (-other)
+    def __truediv__(self, other): return self * other**-1
+    def __radd__(self, other): return self + other
+    def __rmul__(self, other): return self * other
 
     def backward(self):
         order, visited = [], set()
@@ -139,14 +123,6 @@ def train_textbook(model, draw, num_steps, learning_rate=0.01):
             p.data -= rate * m_hat / (v_hat**0.5 + 1e-8)
             p.grad = 0
         yield loss.data
-
-
-def numbers(model):
-    """Return the matrices of a model as plain floats, by name."""
-    return {
-        name: [[value.data for value in row] for row in matrix]
-        for name, matrix in model.state_dict.items()
-    }
 
 
 def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, seed=42):
@@ -254,30 +230,19 @@ def first_loss():
 
 
 def compare_with_pytorch(python, rounds, num_steps):
-    """Print how long a whole run takes, against the README's PyTorch program under another Python.
+    """Print how long a whole run takes, against tests/gpt_torch.py under another Python.
 
-    Both train the same model for num_steps, on one core where that can be chosen. The time of
-    microgpt.py includes losses on both parts, and samples, which the other program does not take.
+    Both train, grade and write, on one core where that can be chosen.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.search(r"(?ms)^## When you outgrow it$.*?(?=^## )", readme)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("microgpt.py", "names.txt"):
-            shutil.copy(ROOT / name, folder)
-        text = "\n\n".join(re.findall(r"```python\n(.+?)```", section, re.S))
-        Path(folder, "gpt_torch.py").write_text(text, encoding="utf-8")
-        ours = [sys.executable, "microgpt.py", "--num_steps"]
-        theirs = [python, "gpt_torch.py", "start.json", "names.txt", str(num_steps)]
-        seconds = [], []
-        for _ in range(rounds):
-            untrained = [*ours, "0", "--num_samples", "0", "--save", "start.json"]
-            subprocess.run(untrained, cwd=folder, capture_output=True, check=True)
-            for command, found in zip(([*ours, str(num_steps)], theirs), seconds):
-                start = time.perf_counter()
-                subprocess.run(command, cwd=folder, capture_output=True, check=True)
-                found.append(time.perf_counter() - start)
+    seconds = [], []
+    for _ in range(rounds):
+        for words, found in zip(((sys.executable, "microgpt.py"), (python, "tests/gpt_torch.py")), seconds):
+            start = time.perf_counter()
+            command = [*words, "--num_steps", str(num_steps)]
+            subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+            found.append(time.perf_counter() - start)
     ratio = min(seconds[0]) / min(seconds[1])
     print(f"the whole run takes {ratio:.2f} times as long as with PyTorch, imports included")
 

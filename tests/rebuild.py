@@ -2,23 +2,23 @@
 
     python tests/rebuild.py --list
     python tests/rebuild.py softmax      write try.py: the program without the body of softmax()
+    python tests/rebuild.py 3            the same, without the bodies of all parts in chapter 3
     python tests/rebuild.py --check      run try.py, and compare it with microgpt.py
 
 A check tries small cases and the examples in the docstrings, gradients (a nudge of 0.001 must say
-the same), and the first twenty steps of the default run. Where the results are exactly those of a
-usual mistake, it says which. The exit status is 0 if everything agrees, 1 if something differs or
-is still to be written, and 2 for a mistake on the command line.
+the same), and twenty steps of the default run. Where a result is exactly that of a usual mistake,
+it says which. What try.py prints is left out. The exit status is 0 if everything agrees, 1 if
+something differs or is still to be written, and 2 for an error in the words or in try.py's syntax.
 """
 
+import _thread
 import ast
 import contextlib
 import doctest
 import io
 import math
-import os
 import random
 import re
-import signal
 import sys
 import threading
 import traceback
@@ -26,31 +26,92 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.parts import CASES, MISTAKES, helpers  # noqa: E402
-
-TAKEN = "# Taken out, to be written by you: "
+SOURCE = (ROOT / "microgpt.py").read_text(encoding="utf-8")
 BLANK = "raise NotImplementedError('{} is still to be written')"
+
+# The parts, in the order of the file: the last value of each case must be that of microgpt.py.
+CASES = {
+    "Tokenizer.encode": ["Tokenizer(['emma']).encode('mae')", "Tokenizer(['emma']).encode('')"],
+    "Value.__mul__": [
+        "a = Value(3.0); b = Value(4.0); (a * b).backward(); [a.grad, b.grad]",
+        "a, b = randoms(2); c = a * b * (a * 3); c.backward(); [a, b, c]",
+    ],
+    "Value.backward": [
+        "x = Value(3.0); (x * x).backward(); x.grad",
+        "x = Value(1.0); y = x * 2; (y + y * 3 * 5).backward(); (y * 3 * 5 + y).backward(); x.grad",
+        "a, b = randoms(2); c = a * b; d = c * a; dot([c, d], [d, d]).backward(); [a, b]",
+        "x = Value(2.0); y = x * 3; z = y * y; z.backward(); z.backward(); x.backward(); [x, y, z]",
+    ],
+    "dot": ["a, b, c = randoms(3); d = dot([a, b, c], [b, b, a]); d.backward(); [a, b, c, d]"],
+    "rmsnorm": [
+        "rmsnorm([Value(3.0), Value(4.0)])",
+        "rmsnorm([Value(0.0), Value(0.001)])",
+        "a, b = randoms(2); c = rmsnorm([a, b])[0]; c.backward(); [a, b, c]",
+    ],
+    "softmax": [
+        "softmax([Value(1000.0), Value(0.0)])",
+        "a, b = randoms(2); c = softmax([a, b])[0]; c.backward(); [a, b, c]",
+    ],
+    "attention": [
+        "x = Value(1.0); y = Value(0.0); attention([x] * 4, [[x] * 4, [y] * 4], [[y], [x]])",
+        "x, y = randoms(3), randoms(3); z = attention(x, [x, y], [x, y]); z[0].backward(); [x, y]",
+    ],
+    "GPT.forward": [
+        "m = GPT(5, 1, 4, 2, 4, rng); c, d = m.new_cache(), m.new_cache(); m.forward(0, c); "
+        "m.forward(1, d); m.forward(2, c)[0].data == m.forward(2, d)[0].data",
+        "m = GPT(5, 2, 4, 2, 4, rng); c = m.new_cache(); m.forward(4, c); m.forward(0, c)",
+    ],
+    "Adam.step": [
+        "p = Value(5.0); p.grad = 1.0; Adam([p]).step(0.1); p.data",
+        "p, q = randoms(2); a = Adam([p, q]); p.grad = 2.0; q.grad = -1e-8; a.step(0.1); "
+        "p.grad = -3.0; a.step(0.1); [p, q, a.means, a.squares, a.steps_done]",
+    ],
+    "train_step": [
+        "m = GPT(5, 1, 4, 2, 4, rng); a = Adam(m.parameters); p = m.state_dict['lm_head'][0][0]; "
+        "train_step(m, a, [[4, 4]], 0); g = p.grad; train_step(m, a, [[4, 4]], 0); p.grad / g",
+        "m = GPT(5, 1, 4, 2, 4, rng); a = Adam(m.parameters); "
+        "[train_step(m, a, [[4, 1], [3, 1, 4]], 0.1) for _ in range(3)]",
+    ],
+    "sample": [
+        "m = GPT(5, 1, 4, 2, 4, rng); t = Tokenizer(['abcd']); "
+        "[sample(m, t, temperature, rng) for temperature in (0.1, 1.0) for _ in range(9)]",
+    ],
+}
+# Usual mistakes: a part, what its first case that differs gives then, and a hint.
+HINTS = {
+    ("Tokenizer.encode", "[3, 2, 0, 1]"): "BOS closes a name, too: it marks where it ends",
+    ("Value.__mul__", "[3, 4]"): "these are the other way round: for c = a * b, dc/da is b",
+    ("Value.backward", "3"): "x is used twice, and has two paths: add to its grad, with +=",
+    ("rmsnorm", "[Value(0.6), Value(0.8)]"): "this is the sum of the squares: take their mean",
+    ("rmsnorm", "[Value(0), Value(1.41421)]"): "add 1e-5 to the mean of the squares: it may be 0",
+    ("softmax", "raises OverflowError"): "subtract the largest logit from all before exp",
+    ("attention", "[Value(0.0179862)]"): "divide the scores by the square root of the length",
+    ("GPT.forward", "True"): "earlier tokens don't count: they should, by their keys and values",
+    ("Adam.step", "4.85"): "the running means start at 0, and are too small at first: correct them",
+    ("train_step", "2"): "the gradients are not cleared: those of all steps so far add up",
+}
 
 
 def functions(tree):
     """Return the functions and methods of a program: its syntax trees by name."""
-    owners = [("", tree)] + [(f"{x.name}.", x) for x in tree.body if isinstance(x, ast.ClassDef)]
-    found = [(name + x.name, x) for name, owner in owners for x in owner.body if hasattr(x, "args")]
-    return dict(found)
+    found = {}
+    for x in tree.body:
+        if isinstance(x, ast.FunctionDef):
+            found[x.name] = x
+        elif isinstance(x, ast.ClassDef):
+            found.update({f"{x.name}.{name}": method for name, method in functions(x).items()})
+    return found
 
 
-def load(program):
+def load(tree):
     """Run the definitions of a program, and return the module."""
     module = types.ModuleType("microgpt")
-    exec(program, vars(module))
+    exec(compile(tree, "try.py", "exec"), vars(module))
     return module
 
 
-SOURCE = (ROOT / "microgpt.py").read_text(encoding="utf-8")
-ORIGINAL, CODE = functions(ast.parse(SOURCE)), compile(SOURCE, "microgpt.py", "exec")
-MODULE = load(CODE)
+ORIGINAL, MODULE = functions(ast.parse(SOURCE)), load(ast.parse(SOURCE))
+KNOWN = {ast.dump(function) for function in ORIGINAL.values()}
 
 
 def take_out(names):
@@ -60,248 +121,187 @@ def take_out(names):
         function, first = ORIGINAL[name], ORIGINAL[name].body[0]
         start = first.end_lineno if ast.get_docstring(function) else first.lineno - 1
         lines[start : function.end_lineno] = [" " * first.col_offset + BLANK.format(name)]
-    return "\n".join(lines) + f"\n{TAKEN}{', '.join(names)}\n"
+    return "\n".join(lines)
 
 
 def chapter(name):
     """Return the number of the chapter that a part is in."""
     lines = SOURCE.split("\n")[: ORIGINAL[name].lineno]
-    return [line[5] for line in lines if line.startswith("# %% ")][-1]
+    return re.findall(r"^# %% (\d+)", "\n".join(lines), re.M)[-1]
 
 
 def write(words, path):
-    """Write the program without some parts to a file; ValueError if it holds a learner's work."""
+    """Write the program without some parts; ValueError if there is a file already."""
     meanings = {name: {name, name.split(".")[-1], chapter(name)} for name in CASES}
     for word in set(words).difference(*meanings.values()):
-        raise ValueError(f"there is no part {word!r}: --list names all")
-    text = take_out([name for name in CASES if not meanings[name].isdisjoint(words)])
-    if path.is_file():
-        taken = path.read_bytes().decode("utf-8", "replace").partition(TAKEN)[2].strip().split(", ")
-        if CASES.keys() >= {*taken} and path.read_bytes() == take_out(taken).encode():
-            path.unlink()  # nothing has been written into it
+        raise ValueError(f"{word!r} is no part or chapter: --list names all, --check is for try.py")
     try:
-        with open(path, "xb") as file:
-            file.write(text.encode())
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(take_out([name for name in CASES if meanings[name] & set(words)]))
     except FileExistsError:
-        raise ValueError(f"{path} holds your work: move it away first, then ask again") from None
-    print(f"{path} is microgpt.py with something left for you to write:")
+        raise ValueError(f"{path.name} may hold your work: move it away, then ask again") from None
+    print(f"{path.name} is microgpt.py with something left for you to write:")
     print(Learner(path).to_write)
 
 
 class Learner:
-    """A learner's program: which parts are still blank, and which are the learner's own."""
+    """A learner's program: which parts are still blank, and what differs from microgpt.py."""
 
     def __init__(self, path):
-        text = path.read_bytes().decode("utf-8-sig")
-        self.tree, self.lines = ast.parse(text, path.name), text.split("\n")
-        self.functions, taken = functions(self.tree), text.partition(TAKEN)[2].strip().split(", ")
-        taken = [name for name in CASES if name in taken] or [*CASES]
-        for name in [name for name in taken if name not in self.functions]:
-            raise SyntaxError(f"{name} is missing: bring back the line with def and the name")
-        ends = {name: self.functions[name].body[-1] for name in taken}
-        self.blank = [name for name in taken if ast.unparse(ends[name]) == BLANK.format(name)]
-        self.own = [name for name in taken if name not in self.blank]
+        text = path.read_text(encoding="utf-8-sig")
+        self.lines, self.tree = text.split("\n"), ast.parse(text, path.name)
+        self.functions = functions(self.tree)
+        ends = {name: x.body[-1] for name, x in self.functions.items()}
+        self.blank = [name for name in ends if ast.unparse(ends[name]) == BLANK.format(name)]
         self.to_write = ", ".join(f"{name} (line {ends[name].lineno})" for name in self.blank)
-
-    def place(self, frames):
-        """Return the innermost line of the learner's own among some frames."""
-        own = [x for name, x in self.functions.items() if name in self.own or name not in ORIGINAL]
-        for n in [frame.lineno for frame in reversed(frames) if frame.filename == "<yours>"]:
-            if any(function.lineno <= n <= function.end_lineno for function in own):
-                return f"; line {n}: {self.lines[n - 1].strip()[:99]}"
-        return ""
+        new = [name for name, x in self.functions.items() if ast.dump(x) not in KNOWN]
+        self.own = {name: self.functions[name] for name in new if name not in self.blank}
 
     def problem(self, error):
-        """Say what was raised, and where."""
-        words = " ".join(str(error)[:200].split()) or "without a word"
-        place = self.place(traceback.extract_tb(error.__traceback__))
-        return f"raises {type(error).__name__}: {words}{place}"
+        """Say what was raised, and on which line of the learner's own."""
+        words = f"raises {type(error).__name__}: {' '.join(str(error)[:200].split())}"
+        if isinstance(error, KeyboardInterrupt):
+            words = "was stopped: is it endless?"
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            own = any(x.lineno <= frame.lineno <= x.end_lineno for x in self.own.values())
+            if frame.filename == "try.py" and (own or frame.name == "<module>"):
+                return f"{words}; line {frame.lineno}: {self.lines[frame.lineno - 1].strip()[:99]}"
+        return words
 
-    def load(self):
-        """Run the program's definitions. Meanwhile, microgpt.py lends what is blank."""
+    # The stages of a check. Each returns whether all agrees, and what to say under its name.
+
+    def yours(self):
+        """Run the definitions. Meanwhile, microgpt.py lends what is blank."""
+        lent = functions(ast.increment_lineno(ast.parse(SOURCE), 10_000))  # no lines of try.py
         for name in self.blank:
-            self.functions[name].body = functions(ast.parse(SOURCE))[name].body
-            for node in ast.walk(self.functions[name]):
-                ast.copy_location(node, self.functions[name])
-        self.module = load(compile(self.tree, "<yours>", "exec"))
-        return []
+            self.functions[name].body = lent[name].body
+        self.module = load(self.tree)
+        return True, ", ".join(self.own) or "nothing differs from microgpt.py"
 
+    def cases(self):
+        """Try small cases of what the learner wrote, with a look at usual mistakes."""
+        wrong, num_tried = [], 0
+        for part in [name for name in CASES if name in self.own] or CASES:
+            ours, theirs = results(MODULE, part), results(self.module, part)
+            num_tried += len(ours)
+            differing = [case for case in ours if theirs[case] != ours[case]]
+            if differing:
+                case, told = differing[0], results(self.module, part, self.problem)
+                hint = HINTS.get((part, theirs[case]))
+                words = f"{case}\nwanted  {ours[case]}\nyours   {told[case]}"
+                wrong.append((words + f"\nhint    {hint}" if hint else words, hint))
+        for words, hint in sorted(wrong, key=lambda x: x[1] is None):  # first those with a hint
+            return False, words
+        return True, f"{num_tried} of {num_tried} are as in microgpt.py"
 
-def number(x):
-    """Return a number as text, without the digits in which orders of adding differ."""
-    return f"{round(x, 12) + 0.0:.9g}" if isinstance(x, (int, float)) else repr(x)[:99]
-
-
-def leaves(value, place=""):
-    """Yield the items of nested lists as text, each with its place, such as [0][2]."""
-    if isinstance(value, (list, tuple)):
-        yield place, f"a list of {len(value)}"
-        for i, item in enumerate(value):
-            yield from leaves(item, f"{place}[{i}]")
-    elif hasattr(value, "grad"):
-        yield place, f"Value({number(value.data)})"
-        yield f"{place}.grad", number(value.grad)
-    else:
-        yield place, "None: is there a return?" if value is None else number(value)
-
-
-def results(module, part, learner=None):
-    """Return what the cases of a part, and the examples in its docstrings, give with a module."""
-    cases, thing, found = CASES[part][:], MODULE, {}
-    for name in part.split("."):
-        thing, sources = getattr(thing, name), []
-        for example in doctest.DocTestParser().get_examples(thing.__doc__ or ""):
-            sources.append(re.sub(r"\s+# .*", "", example.source.strip()))
-            cases += ["; ".join(sources)] if example.want else []
-    for case in cases:
-        names, (before, _, last) = {**vars(module), **helpers(module, case)}, case.rpartition("; ")
-        try:
-            exec(before, names)
-            found.update({(case, place): text for place, text in leaves(eval(last, names))})
-        except BaseException as error:
-            kind = f"raises {type(error).__name__}:"
-            found[case, ""] = learner.problem(error) if learner else kind
-    return found
-
-
-def sentence(place, wanted, given):
-    """Say what should be there, and what is, with five digits if these tell them apart."""
-    short = [re.sub(r"\d+\.\d+", lambda x: f"{float(x[0]):.5g}", text) for text in (wanted, given)]
-    wanted, given = short if short[0] != short[1] else (wanted, given)
-    return f"{place} should be {wanted}, and {'' if given.startswith('raises') else 'is '}{given}"
-
-
-def hint(part, theirs):
-    """Return the mistake with which microgpt.py gives the same results in all cases, or ""."""
-    theirs = {key: text.split(":")[0] for key, text in theirs.items() if key[0] in CASES[part]}
-    for _, words, where, mistake in [entry for entry in MISTAKES if entry[0] == part]:
-        module, (owner, _, last) = load(CODE), where.rpartition(".")
-        owner = getattr(module, owner) if owner else module
-        right = getattr(owner, last)
-        setattr(owner, last, lambda *given, **how: mistake(module, right, *given, **how))
-        others = results(module, part)
-        if theirs == {key: others[key].split(":")[0] for key in others if key[0] in CASES[part]}:
-            return words
-    return ""
-
-
-# The stages of a check return lines: stage, words, and whether all agrees (None: with an error)
-
-
-def check_cases(learner):
-    """Try small cases of what the learner wrote, with a look at usual mistakes."""
-    wrong, tried = [], set()
-    for part in learner.own:
-        theirs, ours = results(learner.module, part, learner), results(MODULE, part)
-        tried.update(case for case, _ in ours)
-        for case, place in [key for key in ours if theirs.get(key) != ours[key]][:1]:
-            words = sentence(case + place, ours[case, place], theirs[case, place])
-            wrong.append((case, words, hint(part, theirs)))
-    if not wrong:
-        return [("cases", f"{len(tried)} of {len(tried)} are as in microgpt.py", True)]
-    case, words, advice = next((x for x in wrong if x[2]), wrong[0])
-    known = helpers(MODULE, 0).items()
-    where = "; ".join(f.__doc__ for name, f in known if re.search(rf"\b{name}\(", case))
-    lines = ("cases", words, None if ", and raises " in words else False)
-    return [line for line in (lines, ("where", where, False), ("hint", advice, False)) if line[1]]
-
-
-def check_gradients(learner):
-    """Nudge two parameters of each matrix by 0.001: does the loss change as their grads say?"""
-    model, num_tried = helpers(learner.module, 0)["model"](), 0
-    sum(model.losses([4, 0, 1, 3, 2])).backward()
-    for name, rows in model.state_dict.items():
-        for i, j in ((0, 0), (3, 1)):
-            p, losses = rows[i][j], []
+    def gradients(self):
+        """Nudge a parameter of each matrix: does the loss change as its grad says?"""
+        model = self.module.GPT(5, 1, 4, 2, 4, random.Random(7))
+        sum(model.losses([4, 0, 1, 3, 2])).backward()
+        for name, rows in model.state_dict.items():
+            p, losses = rows[3][1], []
             for nudge in (0.001, -0.002, 0.001):
                 p.data += nudge
                 losses.append(sum(model.losses([4, 0, 1, 3, 2])).data)
             slope = (losses[0] - losses[1]) / 0.002
-            if not math.isclose(p.grad, slope, rel_tol=1e-3, abs_tol=1e-5):
-                words = f"is {p.grad:.5f}, and a nudge of 0.001 says that it should be {slope:.5f}"
-                return [("gradients", f"grad of {name}[{i}][{j}] {words}", False)]
-            num_tried += 1
-    words = f"{num_tried} of {num_tried} fit what yours computes, by a nudge of 0.001"
-    return [("gradients", words, True)]
+            if not math.isclose(p.grad, slope, rel_tol=1e-3, abs_tol=1e-6):
+                words = f"{p.grad:.5g}, and a nudge of 0.001 says that it should be {slope:.5g}"
+                return False, f"the grad of {name}[3][1] is {words}"
+        return True, f"{len(model.state_dict)} of {len(model.state_dict)} fit what yours computes"
+
+    def losses(self):
+        """Compare the losses of twenty steps of the default run."""
+        pairs = zip(default_losses(MODULE), default_losses(self.module))
+        for i, (ours, theirs) in enumerate(pairs):
+            if ours != theirs:
+                return False, f"{i} of 20 agree; step {i + 1} should be {ours}, and is {theirs}"
+        return True, "20 of 20 agree"
 
 
-def check_losses(learner):
-    """Compare the losses of twenty steps of the default run."""
-    docs, runs = (ROOT / "names.txt").read_text(encoding="utf-8").split(), []
-    for module in (MODULE, learner.module):
-        rng, tokenizer = random.Random(42), module.Tokenizer(docs)
-        rng.shuffle(shuffled := [*docs])
-        model = module.GPT(tokenizer.vocab_size, rng=rng)
-        runs.append((module, model, module.Adam(model.parameters), tokenizer))
-    for i, doc in enumerate(shuffled[:20]):
+def default_losses(module):
+    """Yield the losses of the first twenty steps of the default run, as text."""
+    docs, rng = (ROOT / "names.txt").read_text(encoding="utf-8").split(), random.Random(42)
+    rng.shuffle(docs)
+    tokenizer = module.Tokenizer(docs)
+    model = module.GPT(tokenizer.vocab_size, rng=rng)
+    optimizer = module.Adam(model.parameters)
+    for i, doc in enumerate(docs[:20]):
         rate = 0.01 * (1 - i / 1000)
-        losses = [m.train_step(model, adam, [t.encode(doc)], rate) for m, model, adam, t in runs]
-        texts = [number(loss) for loss in losses]
-        if texts[0] != texts[1]:
-            return [("losses", f"{i} of 20 agree; {sentence(f'step {i + 1}', *texts)}", False)]
-    return [("losses", "20 of 20 agree", True)]
+        yield show(module.train_step(model, optimizer, [tokenizer.encode(doc)], rate))
+
+
+def show(x):
+    """Return a result as text, without the digits in which orders of adding differ."""
+    if isinstance(x, (list, tuple)):
+        return f"[{', '.join(map(show, x))}]"
+    if hasattr(x, "grad"):
+        return f"Value({show(x.data)}, grad={show(x.grad)})".replace(", grad=0)", ")")
+    return f"{round(x, 12) + 0.0:.6g}" if isinstance(x, float) else repr(x)
+
+
+def examples(part):
+    """Return the examples in the docstrings of a part, and of its class, as cases."""
+    found, thing = [], MODULE
+    for name in part.split("."):
+        thing, lines = getattr(thing, name), []
+        for example in doctest.DocTestParser().get_examples(thing.__doc__ or ""):
+            lines.append(example.source.split("  # ")[0].strip())
+            found += ["; ".join(lines)] if example.want else []
+    return found
+
+
+def results(module, part, problem=lambda error: f"raises {type(error).__name__}"):
+    """Return what each case of a part, and each example in its docstring, gives with a module."""
+    found = {}
+    for case in CASES[part] + examples(part):
+        rng, (before, _, last) = random.Random(case), case.rpartition("; ")
+        names = {**vars(module), "rng": rng}
+        names["randoms"] = lambda n: [module.Value(rng.gauss(0, 1)) for _ in range(n)]
+        try:
+            exec(before, names)
+            found[case] = show(eval(last, names))
+        except (Exception, SystemExit) as error:
+            found[case] = problem(error)
+    return found
 
 
 def check(path, seconds=20):
     """Say how far a program agrees with microgpt.py; return the exit status."""
-
-    def say(stage, words, out=sys.stdout):  # not to where the learner's program prints
-        print(f"{stage:11s}{words}", file=out, flush=True)
-
-    def stop():
-        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
-        say("stopped", f"not done after {seconds} seconds: is it endless?{learner.place(stack)}")
-        os._exit(1)
-
-    try:
-        learner, statuses = Learner(path), []
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        say("syntax", error)
-        return 1
-    printed, stages = io.StringIO(), (Learner.load, check_cases, check_gradients, check_losses)
-    if learner.own:
-        say("yours", ", ".join(learner.own))
-    for stage in stages if learner.own else ():
-        timer = threading.Timer(seconds, stop)
+    learner = Learner(path)
+    stages = (learner.yours, learner.cases, learner.gradients, learner.losses)
+    agrees = not learner.blank
+    for stage in stages if learner.own or agrees else ():
+        timer = threading.Timer(seconds, _thread.interrupt_main)
         timer.start()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            try:
-                lines = stage(learner)
-            except BaseException as error:
-                lines = [(stage.__name__.split("_")[-1], learner.problem(error), None)]
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # what the learner's program prints
+                agreed, words = stage()
+        except BaseException as error:
+            agreed, words = None, learner.problem(error)
         timer.cancel()
-        for name, words, agrees in lines:
-            say(name, words)
-            statuses.append(agrees)
-        if None in statuses:
-            say("skipped", "the rest: mend the error first")
+        print(f"{stage.__name__:11s}" + words.replace("\n", "\n" + " " * 11))
+        agrees = agrees and agreed
+        if agreed is None:
             break
-    for line in printed.getvalue().split("\n")[:5]:
-        say("printed", line[:200]) if line else None
     if learner.blank:
-        say("to write", learner.to_write)
-    return 0 if all(statuses) and not learner.blank else 1
+        print(f"to write   {learner.to_write}")
+    return 0 if agrees else 1
 
 
-def main(words):
+def main(words, path=Path("try.py")):
     """Do what the command line says, and return the exit status."""
     try:
+        if words == ["--check"]:
+            return check(path)
         if words == ["--list"]:
-            for name, cases in CASES.items():
-                print(f"{chapter(name)}  {name:18s} as in {cases[0]}")
-        elif words[:1] == ["--check"] and len(words) < 3:
-            return check(Path(*words[1:] or ["try.py"]))
-        elif words and not any(word.startswith("-") for word in words):
-            write(words, Path("try.py"))
+            print("\n".join(f"{chapter(name)} {name}" for name in CASES))
         else:
-            raise ValueError("give a part to write, or --check, or --list, which names all parts")
-    except (OSError, ValueError) as error:
+            write(words or [""], path)
+    except (OSError, SyntaxError, ValueError) as error:
         print("rebuild.py: error:", error, file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word
-    sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,5 @@
-"""What several test files need: paths, the reference figures, running the program."""
+"""What several test files need: paths, the reference figures, and ways to run the program."""
 
-import atexit
 import contextlib
 import functools
 import io
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -21,16 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "microgpt.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRACE = json.loads((ROOT / "tests" / "trace.json").read_text(encoding="utf-8"))["runs"]
+POOL = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1))  # one core is for the tests themselves
 
+DEFAULT_RUN = ("--num_steps", 1000)  # takes long: only slow tests wait for it
 
-def section(title):
-    """Return a section of the README: from its heading to the next one of the same level."""
-    level = re.search(rf"(?m)^(#+) {title}$", README)[1]
-    return re.search(rf"(?ms)^{level} {title}$.*?(?=^{level} |\Z)", README)[0]
+slow = unittest.skipUnless(os.environ.get("MICROGPT_SLOW"), "slow: set MICROGPT_SLOW=1")
+has_processes = unittest.skipIf(sys.platform == "emscripten", "no processes in a browser")
 
 
 class Folder(unittest.TestCase):
-    """A test with a folder of its own."""
+    """A test with a folder of its own, and two paths in it: for names, and for a checkpoint."""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -86,7 +86,7 @@ def heed_ctrl_c():
 def start(*arguments, cwd=ROOT, **options):
     """Start a Python process with its output in pipes; SkipTest in a browser, which has none."""
     if sys.platform == "emscripten":
-        raise unittest.SkipTest("there are no processes in a browser")
+        raise unittest.SkipTest("no processes in a browser")
     # its output as UTF-8 whatever the locale, buffered as usual; no __pycache__ in the project
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONUNBUFFERED", None)
@@ -94,13 +94,8 @@ def start(*arguments, cwd=ROOT, **options):
     if os.name != "nt":
         options.setdefault("preexec_fn", heed_ctrl_c)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        **{**pipes, **options},
-        cwd=cwd,
-        env=environment,
-        encoding="utf-8",
-    )
+    words = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(words, **{**pipes, **options}, cwd=cwd, env=environment, encoding="utf-8")
 
 
 def the_rest(process):
@@ -120,58 +115,9 @@ def run(*arguments, **options):
 
 
 @functools.lru_cache(maxsize=None)
-def start_default_run():
-    """Start the default run, once for all tests; it takes long, so start it early.
-
-    It also evaluates the model, which changes nothing, and leaves a checkpoint.
-    """
-    return start_long_run(PROGRAM, "--eval_interval", 200, "--save", default_checkpoint())
-
-
-@functools.lru_cache(maxsize=None)
-def default_checkpoint():
-    """Return where the default run leaves its checkpoint, for as long as the tests take."""
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    return Path(folder.name) / "default.json"
-
-
-@functools.lru_cache(maxsize=None)
-def start_deeper_run():
-    """Start the program with the flags of the trace's second run."""
-    code = "import microgpt; microgpt.evaluate = lambda *_: 0.0; "  # the trace has no such losses
-    return start_long_run("-c", f"{code}microgpt.main(**{TRACE['deep']['flags']!r})")
-
-
-@functools.lru_cache(maxsize=None)
-def start_few_names_run():
-    """Start the program on 100 names, which it comes to know by heart, and grade it on others."""
-    names = (ROOT / "names.txt").read_text(encoding="utf-8").split("\n")[:200]
-    with tempfile.NamedTemporaryFile("w", delete=False) as file:
-        file.write("\n".join(names))
-    atexit.register(os.remove, file.name)
-    flags = ("--val_fraction", 0.5, "--eval_interval", 200)
-    return start_long_run(PROGRAM, "--data", file.name, *flags)
-
-
-def start_long_run(*arguments):
-    """Start a process that lets the tests go first, and that does not outlive them."""
-    process = start(*arguments, **({"preexec_fn": step_back} if hasattr(os, "nice") else {}))
-    atexit.register(process.kill)
-    return process
-
-
-def step_back():
-    """Let a child take what time the tests leave."""
-    heed_ctrl_c()
-    os.nice(10)
-
-
-@functools.lru_cache(maxsize=None)
-def result(process):
-    """Wait for a process; return its exit status, standard output and standard error."""
-    out, err = process.communicate()
-    return process.returncode, out, err
+def begun(*arguments):
+    """Run microgpt.py beside the tests, once; return a future of what run() returns."""
+    return POOL.submit(run, *arguments)
 
 
 def losses(out):

@@ -1,4 +1,4 @@
-"""The file as a text in chapters, each a working program, and as the cells of a notebook."""
+"""The file as it is read: the lesson alone, up to where the algorithm ends, and cell by cell."""
 
 import ast
 import contextlib
@@ -7,103 +7,59 @@ import io
 import re
 import types
 import unittest
+from unittest import mock
 
 import microgpt
 from tests.support import PROGRAM
 
 SOURCE = PROGRAM.read_text(encoding="utf-8")
-CELLS = re.split(r"(?m)^(?=# %% )", SOURCE)  # the first one holds the docstring and the imports
-WALL = next(i for i, cell in enumerate(CELLS) if "algorithm ends here" in cell.split("\n")[0])
-TITLES = [cell.split("\n")[0] for cell in CELLS[1:]]
+CELLS = re.split(r"(?m)^(?=# %%)", SOURCE)  # the first one holds the docstring and the imports
+OTHER_IMPORTS = next(cell for cell in CELLS[1:] if re.search(r"(?m)^(import|from) \w", cell))
+LESSON = "".join(CELLS[: CELLS.index(OTHER_IMPORTS)])
 
 
-def cut_after(i):
-    """Return the module that the file is if it ends after cell i."""
-    module = types.ModuleType("chapters")
-    module.__file__ = str(PROGRAM)
-    exec(compile("".join(CELLS[: i + 1]), str(PROGRAM), "exec"), vars(module))
-    return module
-
-
-def examples(module, names):
-    """Try the examples in the docstrings of some names; return how many there were, and failed."""
-    failed = tried = 0
+def examples(module):
+    """Try the examples in all docstrings of a module; return how many there are, and fail."""
     runner = doctest.DocTestRunner(verbose=False)
-    for test in doctest.DocTestFinder().find(module):
-        if test.name.split(".")[1:2] and test.name.split(".")[1] in names:
-            failures, number = runner.run(test)
-            failed, tried = failed + failures, tried + number
-    return tried, failed
+    with contextlib.redirect_stdout(io.StringIO()):
+        for test in doctest.DocTestFinder().find(module):
+            runner.run(test)
+    return runner.tries, runner.failures
 
 
 class Chapters(unittest.TestCase):
-    def test_the_numbers_of_the_chapters_and_where_the_algorithm_ends(self):
-        numbers = [title[5] for title in TITLES if re.match(r"# %% \d\. \w", title)]
-        self.assertEqual(numbers, list("12345678"))
-        self.assertTrue(TITLES[WALL - 2].startswith("# %% 5. "))
-        self.assertTrue(TITLES[WALL].startswith("# %% 6. "))
-
-    def test_cut_off_after_any_cell_the_file_runs_and_so_do_the_examples_of_its_last_chapter(self):
-        known, all_tried = set(), 0
-        for i in range(len(CELLS)):
-            with self.subTest(CELLS[i].split("\n")[0]):
-                module = cut_after(i)
-                tried, failed = examples(module, vars(module).keys() - known)
-                self.assertEqual(failed, 0)
-                if CELLS[i][5:6] in list("1234"):  # chapter 5 shows what its program prints
-                    self.assertGreater(tried, 0)
-                known, all_tried = known | vars(module).keys(), all_tried + tried
-        tests = doctest.DocTestFinder().find(microgpt)
-        self.assertEqual(all_tried, sum(len(test.examples) for test in tests))
-
-    def test_cut_off_where_the_algorithm_ends_the_file_is_a_complete_program(self):
+    def test_the_lesson_alone_is_a_complete_program(self):
+        module = types.ModuleType("lesson")
+        exec(compile(LESSON, "lesson", "exec"), vars(module))
         names = ["emma", "ava", "olivia", "mia", "bob", "eve"]
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            model, tokenizer = cut_after(WALL - 1).demo(names, 100, n_embd=4)
-        loss, grades, written, end = out.getvalue().split("\n")
-        self.assertRegex(loss, r"^step  100 \| loss \d\.\d{4}$")
-        self.assertRegex(grades, r"\d\.\d{4}.*\d\.\d{4}")
-        self.assertTrue(written)
-        self.assertEqual(end, "")
+            model, tokenizer = module.demo(names, 1, n_embd=4)
+        self.assertTrue(out.getvalue())
         self.assertEqual(len(model.state_dict["wte"]), tokenizer.vocab_size)
-
-    def test_every_function_and_class_has_a_docstring(self):
-        for node in ast.parse(SOURCE).body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                self.assertTrue(ast.get_docstring(node), node.name)
-
-    def test_nothing_is_used_before_it_is_defined(self):
-        tree = ast.parse(SOURCE)
-        lines = {node.name: node.lineno for node in tree.body if hasattr(node, "name")}
-        for node in tree.body:
-            for used in ast.walk(node):
-                if isinstance(used, ast.Name) and used.id in lines:
-                    self.assertLessEqual(lines[used.id], used.lineno, used.id)
+        tried, failed = examples(module)
+        self.assertGreater(tried, 9)
+        self.assertEqual(failed, 0)
 
     def test_the_lesson_imports_nothing_but_math_and_random(self):
         modules = set()
-        for node in ast.walk(ast.parse("".join(CELLS[:WALL]))):
+        for node in ast.walk(ast.parse(LESSON)):
             if isinstance(node, ast.Import):
                 modules.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 modules.add(node.module)
         self.assertEqual(modules, {"math", "random"})
 
-    def test_the_lesson_knows_nothing_of_the_plumbing(self):
-        lesson = "".join(CELLS[1:WALL]).lower().replace("residual stream", "")
-        words = "flag file screen schedule stream checkpoint top_k terminal signal window --"
-        for word in words.split():
-            self.assertFalse(word in lesson, word)
+    def test_the_examples_in_the_docstrings_hold(self):
+        tried, failed = examples(microgpt)
+        self.assertGreater(tried, 9)
+        self.assertEqual(failed, 0)
 
-
-class Cells(unittest.TestCase):
-    def test_the_definitions_print_nothing_and_train_nothing(self):
+    def test_cell_by_cell_only_the_last_one_trains(self):
         names = {"__name__": "__main__"}  # as in a notebook: all cells in one namespace
         with contextlib.redirect_stdout(io.StringIO()) as out:
             for cell in CELLS[:-1]:
-                exec(compile(cell, "<cell>", "exec"), names)
-        self.assertEqual((out.getvalue(), "run" in names), ("", False))
-
-    def test_the_last_cell_defines_nothing(self):
-        for node in ast.walk(ast.parse(CELLS[-1])):
-            self.assertNotIsInstance(node, (ast.FunctionDef, ast.ClassDef))
+                exec(compile(cell, "cell", "exec"), names)
+        self.assertEqual(out.getvalue(), "")
+        names["main"] = mock.Mock()
+        exec(compile(CELLS[-1], "cell", "exec"), names)
+        names["main"].assert_called_once_with()

@@ -1,14 +1,20 @@
-"""Runs of the whole program, which take long: started first (see __init__.py), looked at last."""
+"""The program against the figures of the trace, which are those of the textbook's program."""
 
 import contextlib
 import inspect
 import io
+import itertools
 import re
-import unittest
+from unittest import mock
 
 import microgpt
-from tests.support import ROOT, TRACE, Folder, losses, main, result, samples
-from tests.support import start_deeper_run, start_default_run, start_few_names_run
+from tests.support import DEFAULT_RUN, README, ROOT, TRACE, Folder, begun, has_processes, losses
+from tests.support import main, samples, slow
+
+
+def without_grades():
+    """Let a run print its losses and samples sooner."""
+    return mock.patch.object(microgpt, "evaluate", lambda *_: 0.0)
 
 
 def as_demo(out):
@@ -21,27 +27,14 @@ def as_demo(out):
     return [*lines, " ".join(samples(out))]
 
 
-class ReferenceFigures(unittest.TestCase):
-    def check(self, name, out):
+class WholeRuns(Folder):
+    def check_trace(self, name, out):
         expected = TRACE[name]
-        self.assertIn(f"num docs: {expected['num_docs']}\n", out)
-        self.assertIn(f"vocab size: {expected['vocab_size']}\n", out)
-        self.assertIn(f"num params: {expected['num_params']}\n", out)
+        for what in ("num_docs", "vocab_size", "num_params"):
+            self.assertIn(f"\n{what.replace('_', ' ')}: {expected[what]}\n", "\n" + out)
         self.assertEqual(losses(out), expected["losses"])
         self.assertEqual(samples(out), expected["samples"])
 
-    def test_the_deeper_run_prints_the_figures_of_the_trace(self):
-        status, out, err = result(start_deeper_run())
-        self.assertEqual((status, err), (0, ""))
-        self.check("deep", out)
-
-    def test_the_default_run_prints_the_figures_of_the_trace(self):
-        status, out, err = result(start_default_run())
-        self.assertEqual((status, err), (0, ""))
-        self.check("default", out)
-
-
-class Demo(Folder):
     def assert_alike(self, ours, theirs):
         """The same lines, but for the last digit of means that were taken of rounded losses."""
         self.assertEqual(len(ours), len(theirs))
@@ -52,36 +45,44 @@ class Demo(Folder):
             else:
                 self.assertEqual(a, b)
 
-    def test_it_is_the_training_grading_and_sampling_of_the_program(self):
-        docs = (ROOT / "names.txt").read_text(encoding="utf-8").split()[:120]
+    def test_the_deeper_run_prints_the_figures_of_the_trace(self):
+        with without_grades():
+            self.check_trace("deep", main(**TRACE["deep"]["flags"]))
+
+    def test_the_default_run_begins_with_the_losses_of_the_trace(self):
+        train_step, calls = microgpt.train_step, itertools.count()
+
+        def fifty(*arguments):
+            if next(calls) == 50:
+                raise KeyboardInterrupt
+            return train_step(*arguments)
+
+        with without_grades(), mock.patch.object(microgpt, "train_step", fifty):
+            out = main("--num_samples", 0)
+        self.assertEqual(losses(out), TRACE["default"]["losses"][:50])
+
+    def test_demo_is_the_training_grading_and_sampling_of_the_program(self):
+        docs = (ROOT / "names.txt").read_text(encoding="utf-8").split()[:60]
         self.names.write_text("\n".join(docs))
         sizes = {"n_layer": 2, "n_embd": 4, "n_head": 2}
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            model, tokenizer = microgpt.demo(docs, num_steps=200, **sizes)
-        self.assertEqual((model.n_layer, tokenizer.vocab_size), (2, 27))
-        self.assert_alike(
-            out.getvalue().splitlines(), as_demo(main(num_steps=200, data=self.names, **sizes))
-        )
+            microgpt.demo(docs, num_steps=100, **sizes)
+        theirs = as_demo(main(num_steps=100, data=self.names, **sizes))
+        self.assert_alike(out.getvalue().splitlines(), theirs)
 
-    def test_what_it_is_said_to_print_is_what_comes_out_of_a_thousand_steps(self):
+    @slow
+    @has_processes
+    def test_the_default_run_prints_what_the_trace_the_lesson_and_the_page_say(self):
+        status, out, err = begun(*DEFAULT_RUN).result()
+        self.assertEqual((status, err), (0, ""))
+        self.check_trace("default", out)
         said = inspect.getdoc(microgpt.demo)
         last, grades, names = re.findall(r"(?m)^(step .*|held-out .*|kelon .*?)(?: \.\.\.)?$", said)
-        printed = as_demo(result(start_default_run())[1])
+        printed = as_demo(out)
         self.assert_alike([last, grades], printed[9:11])
         self.assertTrue(printed[11].startswith(f"{names} "))
-        self.assertEqual(printed[11].split(), TRACE["default"]["samples"])
-        model, bigrams = map(float, re.findall(r"\d\.\d+", grades))
-        self.assertLess(model, bigrams)
-
-
-class FewNames(unittest.TestCase):
-    def test_a_hundred_names_are_learnt_by_heart(self):
-        status, out, err = result(start_few_names_run())
-        self.assertEqual((status, err), (0, ""))
-        form = r"(?:step +(\d+) / 1000 \| lr \S+ \| )?train loss (\S+) \| val loss (\S+)"
-        steps, train, val = zip(*re.findall(rf"(?m)^{form}", out))
-        self.assertEqual(steps, ("200", "400", "600", "800", ""))
-        train, val = [float(loss) for loss in train], [float(loss) for loss in val]
-        self.assertEqual(train, sorted(train, reverse=True))
-        self.assertLess(min(val), val[-1] - 0.2)
-        self.assertLess(train[-1], val[-1] - 1)
+        where = 0
+        for part in re.search(r"(?s)```text\n(num docs.*?)```", README)[1].split("...\n"):
+            self.assertIn(part, out[where:])
+            where = out.index(part, where) + len(part)
+        self.assertEqual(where, len(out))

@@ -1,0 +1,199 @@
+"""The model of microgpt.py in PyTorch, for wider models, longer contexts and millions of names.
+
+    python tests/gpt_torch.py --load names.json --num_steps 2000
+    torchrun --standalone --nproc_per_node 2 tests/gpt_torch.py --batch_size 8
+
+Flags, data, batches, checkpoints and printed lines are those of microgpt.py: this is its program
+with another train(), evaluate() and forward(). On a CPU, it computes in double precision, as Python
+does, and finds the same losses. On a GPU (or several, under torchrun), which it uses where there is
+one for each process, it computes in single precision: faster, and good to some seven digits.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+try:
+    import torch
+    from torch.nn import functional as F
+except ModuleNotFoundError:
+    print("gpt_torch.py: error: it needs PyTorch: pip install torch", file=sys.stderr)
+    sys.exit(2)
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # microgpt.py is there
+import microgpt
+
+# torchrun starts SIZE processes, and tells each its RANK among them: 0, 1, 2, ...
+RANK, SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+HAS_GPU = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+DEVICE = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if HAS_GPU else "cpu"
+KIND = {"dtype": torch.float32 if HAS_GPU else torch.float64, "device": DEVICE}
+
+# %% The model
+
+
+def rmsnorm(x):
+    return F.rms_norm(x, x.shape[-1:], eps=1e-5)
+
+
+class GPT:
+    """A copy of a microgpt.GPT, with tensors for matrices. (Larger programs use nn.Module.)"""
+
+    def __init__(self, model):
+        self.n_layer, self.n_head = model.n_layer, len(model.heads)
+        self.state_dict = {
+            name: torch.tensor([[p.data for p in row] for row in rows], **KIND)
+            for name, rows in model.state_dict.items()
+        }
+        self.parameters = [matrix.requires_grad_() for matrix in self.state_dict.values()]
+
+    def forward(self, tokens):
+        """Read a batch of texts at once: (text, position) in, (text, position, logit) out."""
+        w = self.state_dict
+        x = rmsnorm(w["wte"][tokens] + w["wpe"][: tokens.shape[1]])  # (text, position, n_embd)
+        for i in range(self.n_layer):
+            h = rmsnorm(x)
+            qkv = [F.linear(h, w[f"layer{i}.attn_w{c}"]) for c in "qkv"]
+            # Each head gets its part: (text, position, n_embd) to (text, head, position, size).
+            qkv = [a.unflatten(2, (self.n_head, -1)).transpose(1, 2) for a in qkv]
+            # In microgpt.py, later tokens aren't in the cache yet. Here, all are, so a causal mask
+            # hides the later ones. The division by sqrt(size) and the softmax are built in, too.
+            found = F.scaled_dot_product_attention(*qkv, is_causal=True)
+            x = x + F.linear(found.transpose(1, 2).flatten(2), w[f"layer{i}.attn_wo"])
+            h = F.linear(rmsnorm(x), w[f"layer{i}.mlp_fc1"]).relu()
+            x = x + F.linear(h, w[f"layer{i}.mlp_fc2"])
+        return F.linear(x, w["lm_head"])
+
+    def losses(self, examples):
+        """Return the loss of each prediction, a row for each text, and where there really is one.
+
+        The rows of a tensor are equally long. So short texts are padded at the end, which no token
+        before it sees, with -1, which means "no token": predicting it counts as a loss of 0.
+        """
+        rows = [torch.tensor(tokens[: len(self.state_dict["wpe"]) + 1]) for tokens in examples]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, True, padding_value=-1).to(DEVICE)
+        logits, targets = self.forward(padded[:, :-1].clamp(min=0)), padded[:, 1:]
+        losses = F.cross_entropy(logits.mT, targets, ignore_index=-1, reduction="none")
+        return losses, targets >= 0
+
+
+# %% The training
+#
+# In training, tensors hold the numbers of microgpt.py's run: its parameters are in run.model.twin,
+# a GPT from above, and its running means in PyTorch's own AdamW.
+
+
+def new_optimizer(run):
+    """Return PyTorch's AdamW for the twin, with the running means so far."""
+    adam, weights = run.optimizer, run.model.twin.parameters
+    betas, decay = (adam.beta1, adam.beta2), run.flags["weight_decay"]
+    optimizer = torch.optim.AdamW(weights, betas=betas, weight_decay=decay, fused=True)
+    for key, numbers in ("exp_avg", adam.means), ("exp_avg_sq", adam.squares):
+        parts = torch.tensor(numbers, **KIND).split([w.numel() for w in weights])
+        for w, part in zip(weights, parts):
+            optimizer.state[w][key] = part.view_as(w)
+            optimizer.state[w]["step"] = torch.tensor(float(adam.steps_done), device=DEVICE)
+    return optimizer
+
+
+def state_of(run, optimizer):
+    """Return the run's state, as a checkpoint holds it, with the numbers that are in tensors."""
+    state, moments = run.state(), optimizer.state.values()
+    state["weights"] = {name: matrix.tolist() for name, matrix in run.model.twin.state_dict.items()}
+    state["means"] = torch.cat([x["exp_avg"].flatten() for x in moments]).tolist()
+    state["squares"] = torch.cat([x["exp_avg_sq"].flatten() for x in moments]).tolist()
+    return state
+
+
+def add_up(tensor):
+    """Replace a tensor by the sum of it over all processes."""
+    if SIZE > 1:
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def train_step(model, optimizer, batch, learning_rate):
+    """Learn from a batch, of which each process takes its share; return the mean loss.
+
+    The processes add up their gradients. So all make the same step, and their weights stay equal.
+    """
+    share, weights, loss = batch[RANK::SIZE], model.parameters, torch.zeros((), **KIND)
+    for w in weights:
+        w.grad = torch.zeros_like(w)
+    if share:  # there may be more processes than texts
+        losses, is_real = model.losses(share)
+        loss = (losses.sum(1) / is_real.sum(1)).sum() / len(batch)
+        loss.backward()
+    total = add_up(torch.cat([loss.detach().view(1), *[w.grad.flatten() for w in weights]]))
+    if not total.square().sum().isfinite():
+        raise FloatingPointError("the model has diverged: try a smaller --learning_rate")
+    for w, part in zip(weights, total[1:].split([w.numel() for w in weights])):
+        w.grad = part.view_as(w)
+    optimizer.param_groups[0]["lr"] = learning_rate
+    optimizer.step()
+    return total[0].item()
+
+
+def train(run):
+    """Take the steps that are left, up to Ctrl-C; report, grade and save meanwhile."""
+    flags, adam, num_steps, signals = run.flags, run.optimizer, run.flags["num_steps"], []
+    path = flags["save"] if RANK == 0 else None
+    if len(run.model.parameters) < 100_000:
+        torch.set_num_threads(1)  # with so little to do, threads would mostly wait for each other
+    run.model.twin = GPT(run.model)
+    optimizer = new_optimizer(run)
+    if SIZE > 1:
+        torch.distributed.init_process_group("nccl" if HAS_GPU else "gloo")
+    kinds = signal.SIGINT, signal.SIGTERM  # Ctrl-C and kill: they wait for the end of a step
+    handlers = [signal.signal(kind, lambda kind, _: signals.append(kind)) for kind in kinds]
+    try:
+        while adam.steps_done < num_steps:
+            if add_up(torch.tensor(len(signals), device=DEVICE)):
+                break  # all processes together, whichever was told to
+            rate = microgpt.learning_rate_at(adam.steps_done, **flags)
+            run.losses.append(train_step(run.model.twin, optimizer, run.batch(), rate))
+            adam.steps_done += 1
+            head = f"step {adam.steps_done:4d} / {num_steps:4d} |"
+            print(f"{head} loss {run.losses[-1]:.4f}")
+            is_due = adam.steps_done % (flags["eval_interval"] or num_steps) == 0
+            if is_due and adam.steps_done < num_steps and RANK == 0:
+                print(f"{head} lr {rate:#.3g} | {run.grade()}")
+                microgpt.save(state_of(run, optimizer), path)
+    except torch.OutOfMemoryError:
+        raise MemoryError from None
+    finally:
+        microgpt.save(state_of(run, optimizer), path)  # after the last whole step
+        for kind, handler in zip(kinds, handlers):
+            signal.signal(kind, handler)
+    if SIZE > 1:
+        torch.distributed.destroy_process_group()
+    if RANK > 0 or signal.SIGTERM in signals:  # the first process does the rest
+        sys.exit(143 if signal.SIGTERM in signals else 0)
+
+
+def evaluate(model, examples):
+    """Return the mean loss of all predictions in some tokenized names."""
+    with torch.no_grad():
+        losses, is_real = model.twin.losses(examples)
+    return (losses.sum() / is_real.sum()).item()
+
+
+def forward(model, token, cache):
+    """Read a token, and return the logits of the next one: microgpt.py samples with this."""
+    cache[0][0].append(token)  # all tokens so far, in the place of keys: we read them all again
+    with torch.no_grad():
+        logits = model.twin.forward(torch.tensor([cache[0][0]], device=DEVICE))[0, -1]
+    return [microgpt.Value(logit) for logit in logits.tolist()]
+
+
+def command():
+    """Do what the command microgpt.py does, with the functions above."""
+    microgpt.train, microgpt.evaluate, microgpt.GPT.forward = train, evaluate, forward
+    if RANK > 0:
+        sys.stdout = open(os.devnull, "w")  # only the first process prints
+    microgpt.command()
+
+
+if __name__ == "__main__":
+    command()
