@@ -66,4 +66,4 @@ class Browser(unittest.TestCase):
         self.assertEqual(re.findall(r"(?m)^(?:FAIL|ERROR): .+", self.tests), [])
         found = re.search(r"\nRan (\d+) tests in .+\n\nOK \(skipped=(\d+)\)\n\Z", self.tests)
         self.assertTrue(found, self.tests[-1000:] + self.errors)
-        self.assertGreater(int(found[1]) - int(found[2]), 180)
+        self.assertGreater(int(found[1]), 2 * int(found[2]))  # most are not skipped

@@ -1,5 +1,6 @@
 """What is given, as flags and as data: what is taken, and what is an error."""
 
+import inspect
 import itertools
 import math
 import os
@@ -26,6 +27,12 @@ class Flags(unittest.TestCase):
         shown = {part.split()[0]: part.split()[-1].rstrip(")") for part in out.split("\n  --")[1:]}
         self.assertEqual(shown, {name: str(default) for name, default in DEFAULTS.items()})
         self.assertEqual(len(shown), 22)
+
+    def test_the_lesson_has_the_same_defaults(self):
+        for function in (microgpt.GPT, microgpt.sample, microgpt.demo):
+            for name, parameter in inspect.signature(function).parameters.items():
+                if name in DEFAULTS:
+                    self.assertEqual(parameter.default, DEFAULTS[name])
 
     def test_numbers_at_their_bounds_are_taken(self):
         for names, least in ((COUNTS, 0), (SIZES, 1), (AMOUNTS, 0.0), (("seed",), 10**20)):
