@@ -323,7 +323,7 @@ class Saving(Trained):
     def test_through_a_link_and_with_the_rights_it_had(self):
         link = self.folder / "link"
         link.symlink_to(self.path)
-        self.train(save=link)
+        self.assertIn(str(link), self.train(save=link))
         self.path.chmod(0o600)
         self.train(save=link, num_steps=1)
         self.assertTrue(link.is_symlink())
