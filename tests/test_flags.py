@@ -56,6 +56,8 @@ class Flags(unittest.TestCase):
             for name, value in itertools.product(names, values):
                 with self.assertRaisesRegex(ValueError, f"--{name}\\b", msg=value):
                     parse([], **{name: value})
+        with self.assertRaisesRegex(ValueError, "--n_embd.* 1.* 0"):
+            parse(["--n_embd=0"])
 
     def test_words_that_are_no_flags_are_errors(self):
         lines = "--steps 3,--num_step 3,three,--num_steps,--num_steps 1 2,--stream x,--prompt -x"
