@@ -1,14 +1,14 @@
 """Rebuild a part of microgpt.py yourself, and be told how far you agree.
 
     python tests/rebuild.py --list
-    python tests/rebuild.py softmax      write try.py: the program without the body of softmax()
+    python tests/rebuild.py softmax      write mine.py: the program without the body of softmax()
     python tests/rebuild.py 3            the same, without the bodies of all parts in chapter 3
-    python tests/rebuild.py --check      run try.py, and compare it with microgpt.py
+    python tests/rebuild.py --check      run mine.py, and compare it with microgpt.py
 
 A check tries small cases and the examples in the docstrings, gradients (a nudge of 0.001 must say
 the same), and twenty steps of the default run. Where a result is exactly that of a usual mistake,
-it says which. What try.py prints is left out. The exit status is 0 if everything agrees, 1 if
-something differs or is still to be written, and 2 for an error in the words or in try.py's syntax.
+it says which. What mine.py prints is left out. The exit status is 0 if everything agrees, 1 if
+something differs or is still to be written, and 2 for an error in the words or in mine.py's syntax.
 """
 
 import _thread
@@ -46,7 +46,7 @@ CASES = {
     "rmsnorm": [
         "rmsnorm([Value(3.0), Value(4.0)])",
         "rmsnorm([Value(0.0), Value(0.001)])",
-        "a, b = randoms(2); c = rmsnorm([a, b])[0]; c.backward(); [a, b, c]",
+        "x = randoms(2); y = rmsnorm(x)[0]; y.backward(); [x, y]",
     ],
     "softmax": [
         "softmax([Value(1000.0), Value(0.0)])",
@@ -82,6 +82,8 @@ HINTS = {
     ("Tokenizer.encode", "[3, 2, 0, 1]"): "BOS closes a name, too: it marks where it ends",
     ("Value.__mul__", "[3, 4]"): "these are the other way round: for c = a * b, dc/da is b",
     ("Value.backward", "3"): "x is used twice, and has two paths: add to its grad, with +=",
+    ("Value.backward", "32"): "leaves, with no inputs, keep their grads, to add up until cleared",
+    ("Value.backward", "96"): "set the grads of all but the leaves to 0 before you start",
     ("rmsnorm", "[Value(0.6), Value(0.8)]"): "this is the sum of the squares: take their mean",
     ("rmsnorm", "[Value(0), Value(1.41421)]"): "add 1e-5 to the mean of the squares: it may be 0",
     ("softmax", "raises OverflowError"): "subtract the largest logit from all before exp",
@@ -106,7 +108,7 @@ def functions(tree):
 def load(tree):
     """Run the definitions of a program, and return the module."""
     module = types.ModuleType("microgpt")
-    exec(compile(tree, "try.py", "exec"), vars(module))
+    exec(compile(tree, "mine.py", "exec"), vars(module))
     return module
 
 
@@ -134,7 +136,7 @@ def write(words, path):
     """Write the program without some parts; ValueError if there is a file already."""
     meanings = {name: {name, name.split(".")[-1], chapter(name)} for name in CASES}
     for word in set(words).difference(*meanings.values()):
-        raise ValueError(f"{word!r} is no part or chapter: --list names all, --check is for try.py")
+        raise ValueError(f"{word!r} is no part or chapter: --list names them all")
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(take_out([name for name in CASES if meanings[name] & set(words)]))
@@ -161,10 +163,10 @@ class Learner:
         """Say what was raised, and on which line of the learner's own."""
         words = f"raises {type(error).__name__}: {' '.join(str(error)[:200].split())}"
         if isinstance(error, KeyboardInterrupt):
-            words = "was stopped: is it endless?"
+            words = "was stopped: is it endless, or does it walk each path by itself?"
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             own = any(x.lineno <= frame.lineno <= x.end_lineno for x in self.own.values())
-            if frame.filename == "try.py" and (own or frame.name == "<module>"):
+            if frame.filename == "mine.py" and (own or frame.name == "<module>"):
                 return f"{words}; line {frame.lineno}: {self.lines[frame.lineno - 1].strip()[:99]}"
         return words
 
@@ -172,11 +174,11 @@ class Learner:
 
     def yours(self):
         """Run the definitions. Meanwhile, microgpt.py lends what is blank."""
-        lent = functions(ast.increment_lineno(ast.parse(SOURCE), 10_000))  # no lines of try.py
+        lent = functions(ast.increment_lineno(ast.parse(SOURCE), 10_000))  # no lines of mine.py
         for name in self.blank:
             self.functions[name].body = lent[name].body
         self.module = load(self.tree)
-        return True, ", ".join(self.own) or "nothing differs from microgpt.py"
+        return True, ", ".join(self.own) or "what is written is as in microgpt.py"
 
     def cases(self):
         """Try small cases of what the learner wrote, with a look at usual mistakes."""
@@ -187,7 +189,7 @@ class Learner:
             differing = [case for case in ours if theirs[case] != ours[case]]
             if differing:
                 case, told = differing[0], results(self.module, part, self.problem)
-                hint = HINTS.get((part, theirs[case]))
+                hint = HINTS.get((part, theirs[case])) if part in self.own else None
                 words = f"{case}\nwanted  {ours[case]}\nyours   {told[case]}"
                 wrong.append((words + f"\nhint    {hint}" if hint else words, hint))
         for words, hint in sorted(wrong, key=lambda x: x[1] is None):  # first those with a hint
@@ -270,7 +272,7 @@ def check(path, seconds=20):
     learner = Learner(path)
     stages = (learner.yours, learner.cases, learner.gradients, learner.losses)
     agrees = not learner.blank
-    for stage in stages if learner.own or agrees else ():
+    for stage in stages if learner.own or agrees else stages[:1]:
         timer = threading.Timer(seconds, _thread.interrupt_main)
         timer.start()
         try:
@@ -288,15 +290,17 @@ def check(path, seconds=20):
     return 0 if agrees else 1
 
 
-def main(words, path=Path("try.py")):
+def main(words, path=Path("mine.py")):
     """Do what the command line says, and return the exit status."""
     try:
         if words == ["--check"]:
             return check(path)
-        if words == ["--list"]:
+        if words in ([], ["--help"]):
+            print(__doc__.strip())
+        elif words == ["--list"]:
             print("\n".join(f"{chapter(name)} {name}" for name in CASES))
         else:
-            write(words or [""], path)
+            write(words, path)
     except (OSError, SyntaxError, ValueError) as error:
         print("rebuild.py: error:", error, file=sys.stderr)
         return 2

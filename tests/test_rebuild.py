@@ -103,7 +103,7 @@ def program(**parts):
 class Rebuild(Folder):
     def tool(self, *words, source=None):
         """Run the tool, on a program if one is given; return its exit status, output and errors."""
-        path, out, err = self.folder / "try.py", io.StringIO(), io.StringIO()
+        path, out, err = self.folder / "mine.py", io.StringIO(), io.StringIO()
         if source is not None:
             path.write_text(source, encoding="utf-8")
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -116,7 +116,7 @@ class Rebuild(Folder):
     def test_only_bodies_are_taken_out(self):
         self.assertIn("2 dot\n", self.tool("--list")[1])
         self.assertEqual([self.tool(word)[0] for word in ("2", "--check")], [0, 1])
-        learner = rebuild.Learner(self.folder / "try.py")
+        learner = rebuild.Learner(self.folder / "mine.py")
         self.assertEqual(learner.blank, ["Value.__mul__", "Value.backward", "dot"])
         self.assertEqual(learner.own, {})
         for name, function in rebuild.ORIGINAL.items():
@@ -125,10 +125,10 @@ class Rebuild(Folder):
 
     def test_work_is_never_overwritten(self):
         self.assert_error("softmax", source="work")
-        self.assertEqual((self.folder / "try.py").read_text(encoding="utf-8"), "work")
+        self.assertEqual((self.folder / "mine.py").read_text(encoding="utf-8"), "work")
 
     def test_an_error_is_one_line_and_status_2(self):
-        for words in (["sofmax"], ["6"], [], ["dot", "--check"], ["--check"], ["--lis"]):
+        for words in (["sofmax"], ["6"], ["dot", "--check"], ["--check"], ["--lis"]):
             self.assert_error(*words)
         self.assert_error("--check", source=program(dot="return ["))
 
@@ -177,7 +177,8 @@ class Rebuild(Folder):
     def test_an_endless_body_is_ended(self):
         self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        (self.folder / "try.py").write_text(program(dot="while True:\n    a = b"), encoding="utf-8")
+        source = program(dot="while True:\n    a = b")
+        (self.folder / "mine.py").write_text(source, encoding="utf-8")
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            self.assertEqual(rebuild.check(self.folder / "try.py", seconds=0.2), 1)
+            self.assertEqual(rebuild.check(self.folder / "mine.py", seconds=0.2), 1)
         self.assertRegex(out.getvalue(), r"\ncases .* endless.*; line \d+: (while True:|a = b)\n\Z")
