@@ -582,7 +582,8 @@ class Run:
             if len(cache[0][0]) == size:  # it is full: read the latest tokens anew
                 cache, unread = self.model.new_cache(), tokens[-size:]
             for token in unread:
-                logits = [logit.data for logit in self.model.forward(token, cache)]
+                logits = self.model.forward(token, cache)
+            logits = [logit.data for logit in logits]
             # A temperature of 0 leaves the likeliest token, a top_k of 0 leaves all.
             largest, least = max(logits), sorted(logits)[-self.flags["top_k"] :][0]
             exps = [math.exp((x - largest) / temperature) if x >= least else 0.0 for x in logits]

@@ -3,10 +3,11 @@
     python tests/gpt_torch.py --load names.json --num_steps 2000
     torchrun --standalone --nproc_per_node 2 tests/gpt_torch.py --batch_size 8
 
-Flags, data, batches, checkpoints and printed lines are those of microgpt.py: this is its program
-with another train(), evaluate() and forward(). On a CPU, it computes in double precision, as Python
-does, and finds the same losses. On a GPU (or several, under torchrun), which it uses where there is
-one for each process, it computes in single precision: faster, and good to some seven digits.
+Flags, data, batches, checkpoints and the lines in a file are those of microgpt.py: this is its
+program with another train(), evaluate() and forward(). On a CPU, it computes in double precision,
+as Python does, and finds the same losses. On a GPU, which it uses where there is one for each
+process, it computes in single precision: for large models much faster, and good to some seven
+digits. (CUDA_VISIBLE_DEVICES= in front of the command hides the GPU.)
 """
 
 import os
@@ -68,13 +69,14 @@ class GPT:
     def losses(self, examples):
         """Return the loss of each prediction, a row for each text, and where there really is one.
 
-        The rows of a tensor are equally long. So short texts are padded at the end, which no token
-        before it sees, with -1, which means "no token": predicting it counts as a loss of 0.
+        The rows of a tensor are equally long, so short texts are padded at the end with -100. As a
+        target, that means "no prediction" to PyTorch, with a loss of 0. As an input, it is replaced
+        by any token, here 0: no token before it can see it.
         """
         rows = [torch.tensor(tokens[: len(self.state_dict["wpe"]) + 1]) for tokens in examples]
-        padded = torch.nn.utils.rnn.pad_sequence(rows, True, padding_value=-1).to(DEVICE)
+        padded = torch.nn.utils.rnn.pad_sequence(rows, True, padding_value=-100).to(DEVICE)
         logits, targets = self.forward(padded[:, :-1].clamp(min=0)), padded[:, 1:]
-        losses = F.cross_entropy(logits.mT, targets, ignore_index=-1, reduction="none")
+        losses = F.cross_entropy(logits.mT, targets, reduction="none")  # .mT: logits second
         return losses, targets >= 0
 
 
@@ -97,13 +99,15 @@ def new_optimizer(run):
     return optimizer
 
 
-def state_of(run, optimizer):
-    """Return the run's state, as a checkpoint holds it, with the numbers that are in tensors."""
-    state, moments = run.state(), optimizer.state.values()
-    state["weights"] = {name: matrix.tolist() for name, matrix in run.model.twin.state_dict.items()}
-    state["means"] = torch.cat([x["exp_avg"].flatten() for x in moments]).tolist()
-    state["squares"] = torch.cat([x["exp_avg_sq"].flatten() for x in moments]).tolist()
-    return state
+def save(run, optimizer, path):
+    """Write a checkpoint, if there is a path, with the numbers that are in tensors."""
+    if path:
+        state, moments = run.state(), optimizer.state.values()
+        matrices = run.model.twin.state_dict.items()
+        state["weights"] = {name: matrix.tolist() for name, matrix in matrices}
+        for name, key in ("means", "exp_avg"), ("squares", "exp_avg_sq"):
+            state[name] = [number for x in moments for number in x[key].flatten().tolist()]
+        microgpt.save(state, path)
 
 
 def add_up(tensor):
@@ -123,8 +127,9 @@ def train_step(model, optimizer, batch, learning_rate):
         w.grad = torch.zeros_like(w)
     if share:  # there may be more processes than texts
         losses, is_real = model.losses(share)
-        loss = (losses.sum(1) / is_real.sum(1)).sum() / len(batch)
+        loss = (losses.sum(1) / is_real.sum(1)).sum() / len(batch)  # the mean of each text's mean
         loss.backward()
+    # One vector with all of it, since a sum over processes takes time, however short it is.
     total = add_up(torch.cat([loss.detach().view(1), *[w.grad.flatten() for w in weights]]))
     if not total.square().sum().isfinite():
         raise FloatingPointError("the model has diverged: try a smaller --learning_rate")
@@ -142,7 +147,9 @@ def train(run):
     if len(run.model.parameters) < 100_000:
         torch.set_num_threads(1)  # with so little to do, threads would mostly wait for each other
     run.model.twin = GPT(run.model)
-    optimizer = new_optimizer(run)
+    optimizer, random_state = new_optimizer(run), run.rng.getstate()
+    if HAS_GPU:
+        torch.cuda.set_device(DEVICE)
     if SIZE > 1:
         torch.distributed.init_process_group("nccl" if HAS_GPU else "gloo")
     kinds = signal.SIGINT, signal.SIGTERM  # Ctrl-C and kill: they wait for the end of a step
@@ -153,17 +160,16 @@ def train(run):
                 break  # all processes together, whichever was told to
             rate = microgpt.learning_rate_at(adam.steps_done, **flags)
             run.losses.append(train_step(run.model.twin, optimizer, run.batch(), rate))
-            adam.steps_done += 1
+            adam.steps_done, random_state = adam.steps_done + 1, run.rng.getstate()
             head = f"step {adam.steps_done:4d} / {num_steps:4d} |"
             print(f"{head} loss {run.losses[-1]:.4f}")
             is_due = adam.steps_done % (flags["eval_interval"] or num_steps) == 0
             if is_due and adam.steps_done < num_steps and RANK == 0:
                 print(f"{head} lr {rate:#.3g} | {run.grade()}")
-                microgpt.save(state_of(run, optimizer), path)
-    except torch.OutOfMemoryError:
-        raise MemoryError from None
+                save(run, optimizer, path)
     finally:
-        microgpt.save(state_of(run, optimizer), path)  # after the last whole step
+        run.rng.setstate(random_state)  # a batch that wasn't trained on is drawn again
+        save(run, optimizer, path)
         for kind, handler in zip(kinds, handlers):
             signal.signal(kind, handler)
     if SIZE > 1:
@@ -180,11 +186,18 @@ def evaluate(model, examples):
 
 
 def forward(model, token, cache):
-    """Read a token, and return the logits of the next one: microgpt.py samples with this."""
-    cache[0][0].append(token)  # all tokens so far, in the place of keys: we read them all again
-    with torch.no_grad():
-        logits = model.twin.forward(torch.tensor([cache[0][0]], device=DEVICE))[0, -1]
-    return [microgpt.Value(logit) for logit in logits.tolist()]
+    """Read a token, and yield the logits of the next one, if asked: microgpt.py samples with this.
+
+    In the place of keys, the cache has all tokens so far. We read them all again.
+    """
+    cache[0][0].append(token)
+
+    def logits():
+        with torch.no_grad():
+            found = model.twin.forward(torch.tensor([cache[0][0]], device=DEVICE))
+        yield from map(microgpt.Value, found[0, -1].tolist())
+
+    return logits()
 
 
 def command():
@@ -192,7 +205,11 @@ def command():
     microgpt.train, microgpt.evaluate, microgpt.GPT.forward = train, evaluate, forward
     if RANK > 0:
         sys.stdout = open(os.devnull, "w")  # only the first process prints
-    microgpt.command()
+    try:
+        microgpt.command()
+    except torch.OutOfMemoryError as error:
+        print("gpt_torch.py: error:", str(error).partition(".")[0], file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """The model in PyTorch, in double precision, against microgpt.py."""
 
+import contextlib
+import io
+import os
 import random
 import signal
 import unittest
@@ -7,6 +10,8 @@ from unittest import mock
 
 import microgpt
 from tests.support import Folder, command, slow, start
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU would compute in single precision
 
 try:
     import torch
@@ -32,9 +37,12 @@ class PyTorch(Folder):
         self.names.write_text("ann\nbartholomew\ncleo\ndan\neve\nfay\ngus\nhal\nivy\njo\n" * 5)
         self.words = "--data", self.names, "--save", self.path, *FLAGS
 
-    def torch_command(self, *words):
-        with mock.patch.multiple(microgpt, train=gpt_torch.train, evaluate=gpt_torch.evaluate):
-            with mock.patch.object(microgpt.GPT, "forward", gpt_torch.forward):
+    def torch_command(self, *words, error=None):
+        """Let gpt_torch.py put its functions into microgpt.py, and do what it then does."""
+        with mock.patch.multiple(microgpt, train=None, evaluate=None):
+            with mock.patch.object(microgpt.GPT, "forward"):
+                with mock.patch("microgpt.command", side_effect=error):
+                    gpt_torch.command()
                 return command(*words)
 
     def saved(self):
@@ -85,9 +93,17 @@ class PyTorch(Folder):
             self.assertIs(signal.getsignal(signal.SIGINT), handler)
 
     def test_an_error_is_one_line_and_loses_no_step(self):
-        status, out, err = self.torch_command(*self.words, "--learning_rate", 1e170)
-        self.assertEqual((status, err.count("\n"), self.saved()[0]), (2, 1, out.count("\nstep ")))
-        self.assertIn("learning_rate", err)
+        checkpoints = []
+        for do in command, self.torch_command:
+            status, out, err = do(*self.words, "--stream", "--learning_rate", 1e170)
+            checkpoints.append(self.saved()[:2])  # the steps, and what the next batch depends on
+            self.assertEqual((status, err.count("\n")), (2, 1))
+            self.assertIn("learning_rate", err)
+            self.path.unlink()
+        self.assertEqual(*checkpoints)
+        with contextlib.redirect_stderr(io.StringIO()) as err, self.assertRaises(SystemExit):
+            self.torch_command(error=torch.OutOfMemoryError("out of memory"))
+        self.assertRegex(err.getvalue(), r"\A[^\n]+memory\n\Z")
 
     @slow
     def test_processes_share_each_batch(self):
