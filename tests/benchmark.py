@@ -236,11 +236,11 @@ def compare_with_pytorch(python, rounds, num_steps):
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
-    seconds = [], []
+    programs, seconds = ((sys.executable, "microgpt.py"), (python, "tests/gpt_torch.py")), ([], [])
     for _ in range(rounds):
-        for words, found in zip(((sys.executable, "microgpt.py"), (python, "tests/gpt_torch.py")), seconds):
+        for program, found in zip(programs, seconds):
             start = time.perf_counter()
-            command = [*words, "--num_steps", str(num_steps)]
+            command = [*program, "--num_steps", str(num_steps)]
             subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
             found.append(time.perf_counter() - start)
     ratio = min(seconds[0]) / min(seconds[1])

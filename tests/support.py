@@ -1,7 +1,6 @@
 """What several test files need: paths, the reference figures, and ways to run the program."""
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -21,9 +19,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "microgpt.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRACE = json.loads((ROOT / "tests" / "trace.json").read_text(encoding="utf-8"))["runs"]
-POOL = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1))  # one core is for the tests themselves
-
-DEFAULT_RUN = ("--num_steps", 1000)  # takes long: only slow tests wait for it
 
 slow = unittest.skipUnless(os.environ.get("MICROGPT_SLOW"), "slow: set MICROGPT_SLOW=1")
 has_processes = unittest.skipIf(sys.platform == "emscripten", "no processes in a browser")
@@ -40,10 +35,9 @@ class Folder(unittest.TestCase):
 
     def error(self, *flags, **given):
         """Return the words, a line, of the ValueError that some flags are; nothing is trained."""
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            with self.assertRaises(ValueError, msg=(flags, given)) as caught:
-                call(*flags, **given)
-        self.assertNotIn("step  ", out.getvalue())
+        trained = mock.patch.object(microgpt, "train_step", side_effect=AssertionError("trained"))
+        with trained, self.assertRaises(ValueError, msg=(flags, given)) as caught:
+            main(*flags, **given)
         self.assertNotIn("\n", str(caught.exception))
         self.assertLess(len(str(caught.exception)), 1000)
         return str(caught.exception)
@@ -94,8 +88,8 @@ def start(*arguments, cwd=ROOT, **options):
     if os.name != "nt":
         options.setdefault("preexec_fn", heed_ctrl_c)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    words = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(words, **{**pipes, **options}, cwd=cwd, env=environment, encoding="utf-8")
+    options = {**pipes, **options, "cwd": cwd, "env": environment, "encoding": "utf-8"}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], **options)
 
 
 def the_rest(process):
@@ -112,12 +106,6 @@ def run(*arguments, **options):
     process = start(PROGRAM, *arguments, **options)
     out, err = process.communicate()
     return process.returncode, out, err
-
-
-@functools.lru_cache(maxsize=None)
-def begun(*arguments):
-    """Run microgpt.py beside the tests, once; return a future of what run() returns."""
-    return POOL.submit(run, *arguments)
 
 
 def losses(out):

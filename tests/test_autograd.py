@@ -84,7 +84,7 @@ class Gradients(unittest.TestCase):
                 at = [rng.uniform(-2, 2) for _ in range(3)]
                 self.check(lambda xs: random_expression(seed, xs), at, 1e-6)
 
-    def test_relu_is_closed_at_zero_and_does_not_hide_what_is_no_number(self):
+    def test_relu_is_closed_at_zero_and_passes_nan_on(self):
         x = Value(0.0)
         x.relu().backward()
         self.assertEqual(x.grad, 0.0)

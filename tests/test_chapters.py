@@ -14,8 +14,8 @@ from tests.support import PROGRAM
 
 SOURCE = PROGRAM.read_text(encoding="utf-8")
 CELLS = re.split(r"(?m)^(?=# %%)", SOURCE)  # the first one holds the docstring and the imports
-OTHER_IMPORTS = next(cell for cell in CELLS[1:] if re.search(r"(?m)^(import|from) \w", cell))
-LESSON = "".join(CELLS[: CELLS.index(OTHER_IMPORTS)])
+LAST = next(i for i, cell in enumerate(CELLS) if "\ndef demo(" in cell)  # of the lesson
+LESSON = "".join(CELLS[: LAST + 1])
 
 
 def examples(module):

@@ -1,4 +1,4 @@
-"""The changes of exercises.md and their losses of step 5; exercises.py compares all that it shows."""
+"""The changes of exercises.md, and their losses of step 5. exercises.py compares all figures."""
 
 import random
 from unittest import mock

@@ -24,9 +24,10 @@ class Flags(unittest.TestCase):
         with mock.patch.dict(os.environ, COLUMNS="200"):
             status, out, err = command("--help")
         self.assertEqual((status, err), (0, ""))
-        shown = {part.split()[0]: part.split()[-1].rstrip(")") for part in out.split("\n  --")[1:]}
-        self.assertEqual(shown, {name: str(default) for name, default in DEFAULTS.items()})
-        self.assertEqual(len(shown), 22)
+        shown = {part.split()[0]: part for part in out.split("\n  --")[1:]}
+        self.assertEqual(shown.keys(), DEFAULTS.keys())
+        for name, default in DEFAULTS.items():
+            self.assertIn(str(default), shown[name])
 
     def test_the_lesson_has_the_same_defaults(self):
         for function in (microgpt.GPT, microgpt.sample, microgpt.demo):

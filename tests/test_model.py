@@ -48,7 +48,7 @@ class Model(unittest.TestCase):
         loss = mean(model.losses([26, 4, 12, 12, 0, 26]))
         self.assertAlmostEqual(loss.data, math.log(27), delta=0.15)
 
-    def test_heads_must_share_an_embedding_alike(self):
+    def test_n_embd_must_be_a_multiple_of_n_head(self):
         for n_embd, n_head in ((10, 4), (4, 8)):
             with self.assertRaisesRegex(ValueError, f"{n_embd}.*{n_head}"):
                 GPT(27, n_embd=n_embd, n_head=n_head)

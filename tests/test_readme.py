@@ -77,6 +77,10 @@ class Page(Folder):
                 self.assertEqual((status, err), (0, ""))
                 self.assertIn("  --temperature" if "--help" in words else "\nsample  1: ", out)
 
+    def test_every_flag_is_there(self):
+        for name in microgpt.FLAGS:
+            self.assertIn(f"--{name}", README)
+
     def test_the_sessions_print_what_they_show(self):
         self.copy("names.txt")
         self.addCleanup(random.setstate, random.getstate())

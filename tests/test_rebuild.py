@@ -161,7 +161,7 @@ class Rebuild(Folder):
             self.assertRegex(out, rf"yours +{name}\ncases .*\n.*\n.*\n +hint .*{hint}", name)
             self.assertEqual(status, 1)
 
-    def test_what_is_blank_is_lent(self):
+    def test_parts_that_are_blank_are_those_of_microgpt(self):
         body = "size = mean([xi.data**2 for xi in x]) ** 0.5\nreturn [xi * (1 / size) for xi in x]"
         source = program(rmsnorm=body, softmax=rebuild.BLANK.format("softmax"))
         out = self.tool("--check", source=source)[1]

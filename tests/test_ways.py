@@ -51,13 +51,16 @@ class Ways(Folder):
 
     def test_graded_are_at_most_200_examples_and_3400_tokens_but_at_least_one_example(self):
         for docs, block_size, stream, expected in (
-            (["ab"] * 900, 16, False, 200),
+            ([str(i) for i in range(900)], 16, False, 200),
             (["a" * 40] * 200, 100, False, 80),  # 42 tokens each
             (["a" * 9000] * 2, 5000, False, 1),
             (["ab" * 9000], 300, True, 11),
         ):
             run = run_on(docs, block_size=block_size, stream=stream, val_fraction=0.5)
             self.assertEqual([len(part) for part in run.graded], [expected] * 2)
+            if expected == 200:  # the first of each part
+                half = [f"{i}" for i in range(200)], [f"{i}" for i in range(450, 650)]
+                self.assertEqual(tuple(texts(run, part) for part in run.graded), half)
 
     def test_figures_are_those_of_both_parts_within_the_context(self):
         docs = ["ab", "abcabcabcabc"] * 20

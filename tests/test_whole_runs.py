@@ -8,8 +8,8 @@ import re
 from unittest import mock
 
 import microgpt
-from tests.support import DEFAULT_RUN, README, ROOT, TRACE, Folder, begun, has_processes, losses
-from tests.support import main, samples, slow
+from tests.support import README, ROOT, TRACE, Folder, has_processes, losses, main, run, samples
+from tests.support import slow
 
 
 def without_grades():
@@ -73,7 +73,7 @@ class WholeRuns(Folder):
     @slow
     @has_processes
     def test_the_default_run_prints_what_the_trace_the_lesson_and_the_page_say(self):
-        status, out, err = begun(*DEFAULT_RUN).result()
+        status, out, err = run()
         self.assertEqual((status, err), (0, ""))
         self.check_trace("default", out)
         said = inspect.getdoc(microgpt.demo)
