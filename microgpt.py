@@ -507,10 +507,10 @@ def parse(words, /, **given):
     def fail(message):
         raise ValueError(f"{message} (--help lists all flags)")
 
-    parser = ArgumentParser("microgpt.py", allow_abbrev=False, argument_default=SUPPRESS)
+    parser = ArgumentParser(usage="microgpt.py ...", allow_abbrev=False, argument_default=SUPPRESS)
     parser.error = fail
     for name, (_, kind, default, limit, meaning) in FLAGS.items():
-        how = {"type": kind, "choices": limit if kind is str else None}
+        how = {"choices": limit} if kind is str and limit else {"type": kind, "metavar": "X"}
         how = {"action": "store_true"} if kind is bool else how
         parser.add_argument(f"--{name}", help=f"{meaning} (default: {default})", **how)
     for name, x in given.items():

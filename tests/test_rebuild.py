@@ -10,7 +10,7 @@ import textwrap
 import unittest
 
 from tests import rebuild
-from tests.support import ROOT, Folder
+from tests.support import README, Folder
 
 BODIES = """
 Value.backward:
@@ -133,16 +133,14 @@ class Rebuild(Folder):
         self.assert_error("--check", source=program(dot="return ["))
 
     def test_the_session_of_the_readme(self):
-        page, source = (ROOT / "README.md").read_text(encoding="utf-8"), None
-        section = re.search(r"(?ms)^## Rebuild it yourself$(.*?)(?=^## |\Z)", page)[1]
-        for language, block in re.findall(r"(?s)```(\w+)\n(.+?)```", section):
-            command, _, wanted = block.partition("\n")
-            if language == "python":
-                source = program(rmsnorm=block)
-            else:
-                out = self.tool(*command.split()[3:], source=source)[1]
-                self.assertEqual(*[re.sub(r"line \d+", "line N", x) for x in (out, wanted)])
-        self.assertTrue(source)
+        body = re.search(r"`(scale = .*?)`", README)[1] + "\nreturn [xi * scale for xi in x]"
+        session = re.search(r"(?s)```console\n(\$ python tests/rebuild.*?)```", README)[1]
+        sources = None, program(rmsnorm=body)  # before and after the learner's work
+        for part, source in zip(session.split("$ python tests/rebuild.py ")[1:], sources):
+            word, _, wanted = part.partition("\n")
+            out = self.tool(word, source=source)[1]
+            self.assertEqual(*[re.sub(r"line \d+", "line N", x) for x in (out, wanted)])
+        self.assertIn("hint", wanted)
 
     def test_no_case_raises_in_the_program(self):
         for part in rebuild.CASES:
