@@ -11,7 +11,6 @@ import argparse
 import gc
 import importlib.util
 import math
-import os
 import platform
 import random
 import subprocess
@@ -229,29 +228,10 @@ def first_loss():
         return time.perf_counter() - start
 
 
-def compare_with_pytorch(python, rounds, num_steps):
-    """Print how long a whole run takes, against tests/gpt_torch.py under another Python.
-
-    Both train, grade and write, on one core where that can be chosen.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
-    programs, seconds = ((sys.executable, "microgpt.py"), (python, "tests/gpt_torch.py")), ([], [])
-    for _ in range(rounds):
-        for program, found in zip(programs, seconds):
-            start = time.perf_counter()
-            command = [*program, "--num_steps", str(num_steps)]
-            subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-            found.append(time.perf_counter() - start)
-    ratio = min(seconds[0]) / min(seconds[1])
-    print(f"the whole run takes {ratio:.2f} times as long as with PyTorch, imports included")
-
-
 def main():
     """Print all ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a glance: figures mean little")
-    parser.add_argument("--pytorch", metavar="PYTHON", help="one with PyTorch, to compare with")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -260,9 +240,6 @@ def main():
         return
     rounds, shrink = (1, 40) if args.quick else (7, 1)
     print(f"{platform.python_implementation()} {platform.python_version()}, {rounds} rounds")
-    if args.pytorch:
-        compare_with_pytorch(args.pytorch, rounds, 1000 // shrink)
-        return
     # enough steps for the garbage of earlier steps to have its part in the cost of later ones
     programs = {"microgpt": 120 // shrink, "textbook": 40 // shrink, "by hand": 120 // shrink}
     costs = {program: [] for program in programs}

@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import io
-import itertools
 import re
 from unittest import mock
 
@@ -48,18 +47,6 @@ class WholeRuns(Folder):
     def test_the_deeper_run_prints_the_figures_of_the_trace(self):
         with without_grades():
             self.check_trace("deep", main(**TRACE["deep"]["flags"]))
-
-    def test_the_default_run_begins_with_the_losses_of_the_trace(self):
-        train_step, calls = microgpt.train_step, itertools.count()
-
-        def fifty(*arguments):
-            if next(calls) == 50:
-                raise KeyboardInterrupt
-            return train_step(*arguments)
-
-        with without_grades(), mock.patch.object(microgpt, "train_step", fifty):
-            out = main("--num_samples", 0)
-        self.assertEqual(losses(out), TRACE["default"]["losses"][:50])
 
     def test_demo_is_the_training_grading_and_sampling_of_the_program(self):
         docs = (ROOT / "names.txt").read_text(encoding="utf-8").split()[:60]
