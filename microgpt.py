@@ -687,7 +687,7 @@ def read(path):
             raise ValueError("it is empty, or no text")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except Exception as error:
-        raise ValueError(f"--data {path or NAMES} must be a text saved as UTF-8: {error}") from None
+        raise ValueError(f"--data {path or NAMES}: {error} (it must be UTF-8 text)") from None
 
 
 def curve(losses, num_bars=56):

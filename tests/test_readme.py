@@ -49,8 +49,8 @@ class Page(Folder):
 
     def test_the_commands_work(self):
         self.copy("names.txt", 300)  # less to grade a model on
-        self.copy("README.md", 400)
         self.copy("README.md", 400, to="words.txt")
+        self.copy("README.md", 400, to="book.txt")
         commands = re.findall(COMMAND, "".join(blocks("sh")).replace("\\\n", ""))
         self.assertIn(("python microgpt.py", " --num_steps 1000"), commands)
         for program, words in commands:
@@ -83,7 +83,7 @@ class Page(Folder):
     def test_the_code_for_a_notebook_draws_any_run(self):
         codes = blocks("python")
         drawing, calls = next(pair for pair in zip(codes, codes[1:]) if "_repr_svg_" in pair[0])
-        exec(drawing, names := {})
+        exec(drawing, names := vars(microgpt).copy())
         self.names.write_text("maria\nelba\n<a&b>\n" * 9)
         with contextlib.redirect_stdout(io.StringIO()):
             sizes = {"n_layer": 2, "n_embd": 4, "n_head": 2}
