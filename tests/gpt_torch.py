@@ -7,7 +7,8 @@ Flags, data, batches, checkpoints and the lines in a file are those of microgpt.
 program with another train(), evaluate() and forward(). On a CPU, it computes in double precision,
 as Python does, and finds the same losses. On a GPU, which it uses where there is one for each
 process, it computes in single precision: for large models much faster, and good to some seven
-digits. (CUDA_VISIBLE_DEVICES= in front of the command hides the GPU.)
+digits. (CUDA_VISIBLE_DEVICES= in front of the command hides the GPU.) Ctrl-C ends the training, and
+what was trained is saved; torchrun then prints a traceback of its own.
 """
 
 import os

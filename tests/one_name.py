@@ -1,6 +1,6 @@
-"""One name, with numbers: train as microgpt.py does, and print the pictures of README.md.
+"""One name, with numbers: train as microgpt.py does, and print the pictures in README.md.
 
-Run `python tests/one_name.py`. It takes some fifteen seconds.
+Run `python tests/one_name.py`. It takes about fifteen seconds.
 """
 
 import math
@@ -18,11 +18,13 @@ from microgpt import dot, evaluate, mean, sample, softmax, train_step  # noqa: E
 
 # %% Data: tokens
 
+name, at = "maria", 3  # the name to read, and the place, that of its r, to look at closely
 docs, rng = (ROOT / "names.txt").read_text(encoding="utf-8").split(), random.Random(42)
 rng.shuffle(docs)
 tokenizer = microgpt.Tokenizer(docs)
-maria = tokenizer.encode("maria")
-print("BOS   m   a   r   i   a  BOS\n", "  ".join(f"{token:2}" for token in maria))
+tokens, chars = tokenizer.encode(name), [*tokenizer.chars, "BOS"]
+print("  ".join(f"{chars[token]:>3}" for token in tokens))
+print("  ".join(f"{token:3}" for token in tokens))
 
 # %% Training: one parameter in five steps
 
@@ -37,7 +39,7 @@ for step in range(5):
     ratio = (before - p.data) / rate  # mean / sqrt(square), in Adam.step
     print(f"{step + 1:4}  {docs[step]:8} {before:9.4f} {p.grad:9.4f} {ratio:6.2f}")
 
-# %% Training: the losses of the other steps, and of counting
+# %% Training: the loss on held-out names at later steps, and that of counting
 
 
 def trigrams(examples):
@@ -56,48 +58,42 @@ for step in range(5, 1000):
         rows.append((evaluate(model, held_out), f"step {step + 1}", " " + " ".join(names)))
 print()
 for loss, what, names in sorted(rows, reverse=True):
-    print(f"{what:11} {loss:.4f} {'█' * round(40 * (loss - 2))}{names}")
+    print(f"{what:11} {loss:.4f} {'█' * round(60 * (loss - 2))}{names}")
 
-# %% Model: what its functions do as it reads maria
+# %% Model: what its functions get to see while it reads the name
 
-
-def watched(function, calls):
-    def call(*inputs):
-        calls.append((*inputs, function(*inputs)))
-        return calls[-1][-1]
-
-    return mock.patch.object(microgpt, function.__name__, call)
-
-
-norms, products, heads, cache = [], [], [], model.new_cache()
-with watched(microgpt.rmsnorm, norms), watched(microgpt.linear, products):
-    with watched(microgpt.attention, heads):
-        logits = [model.forward(token, cache) for token in maria[:-1]]
-norms, products = norms[9:12], products[21:28]  # at the r, the fourth token
+spies = {name: mock.Mock(wraps=vars(microgpt)[name]) for name in ("rmsnorm", "linear", "attention")}
+cache = model.new_cache()
+with mock.patch.multiple(microgpt, **spies):
+    logits = [model.forward(token, cache) for token in tokens[:-1]]
+norms, products, heads = [[call.args for call in spy.call_args_list] for spy in spies.values()]
+vectors = [norms[3 * at + i][0] for i in range(3)] + [products[7 * at + 6][0]]
 print()
-for what, numbers in {
-    "wte[17] + wpe[3]": norms[0][0], "x = rmsnorm of it": norms[0][1],
-    "+ attention": products[3][2], "+ MLP": products[5][2], "= x": products[6][0],
-    "logits = linear": logits[3],
-}.items():
-    print(f"{what:17}", *[f"{x.data:6.2f}" for x in numbers[:8]], f"  ... {len(numbers)} numbers")
-nexts = sorted(zip([p.data for p in softmax(logits[3])], tokenizer.chars + ["BOS"]), reverse=True)
-print("softmax            ", *[f" {char} {p:.2f}" for p, char in nexts[:8]])
+for what, vector in zip(("wte + wpe", "rmsnorm: x", "x + attention", "x + MLP"), vectors):
+    print(f"{what:13}", *[f"{x.data:6.2f}" for x in vector[:8]], "  ... 16 numbers")
+best = sorted(range(27), key=lambda i: -logits[at][i].data)[:8]
+print("token".ljust(13), *[f"{chars[i]:>6}" for i in best])
+for what, vector in ("logits", logits[at]), ("softmax", softmax(logits[at])):
+    print(f"{what:13}", *[f"{vector[i].data:6.2f}" for i in best], "  ... 27 numbers")
 
 # %% Model: attention
 
-query, keys, _, _ = heads[4 * 3 + 1]  # at the r, head 1
-scores = [dot(query, key) / math.sqrt(4) for key in keys]
-print("\nquery of r", *[f"{x.data:6.2f}" for x in query], "  score  weight")
-for char, key, score, weight in zip("·mar", keys, scores, softmax(scores)):
+
+def weigh(query, keys, values):
+    scores = [dot(query, key) / math.sqrt(len(query)) for key in keys]
+    return scores, softmax(scores)
+
+
+text = "·" + name
+query, keys, values = heads[4 * at + 1]  # head 1
+print(f"\nquery of {text[at]}", *[f"{x.data:6.2f}" for x in query], "  score  weight")
+for char, key, score, weight in zip(text, keys, *weigh(query, keys, values)):
     print(f"key of {char}  ", *[f"{x.data:6.2f}" for x in (*key, score, weight)])
-print("\n ", "     ".join(["  ·  m  a  r  i  a"] * 4))
-for i, char in enumerate("·maria"):
-    rows = []
-    for query, keys, _, _ in heads[4 * i : 4 * i + 4]:
-        weights = softmax([dot(query, key) / math.sqrt(4) for key in keys])
-        rows.append("".join(f"{100 * x.data:3.0f}" for x in weights))
-    print(char, (" " * (20 - 3 * i)).join(rows))
+print("\n ", (" " * 5).join(["".join(f"{char:>3}" for char in text)] * 4))
+for i, char in enumerate(text):
+    rows = [weigh(*call)[1] for call in heads[4 * i : 4 * i + 4]]
+    rows = ["".join(f"{100 * x.data:3.0f}" for x in row) for row in rows]
+    print(char, (" " * (3 * len(name) + 5 - 3 * i)).join(rows))
 
 # %% Sampling: temperatures
 
