@@ -72,7 +72,7 @@ print()
 for what, vector in zip(("wte + wpe", "rmsnorm: x", "x + attention", "x + MLP"), vectors):
     print(f"{what:13}", *[f"{x.data:6.2f}" for x in vector[:8]], "  ... 16 numbers")
 best = sorted(range(27), key=lambda i: -logits[at][i].data)[:8]
-print("token".ljust(13), *[f"{chars[i]:>6}" for i in best])
+print("next token".ljust(13), *[f"{chars[i]:>6}" for i in best])
 for what, vector in ("logits", logits[at]), ("softmax", softmax(logits[at])):
     print(f"{what:13}", *[f"{vector[i].data:6.2f}" for i in best], "  ... 27 numbers")
 
