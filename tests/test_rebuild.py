@@ -133,7 +133,7 @@ class Rebuild(Folder):
         self.assert_error("--check", source=program(dot="return ["))
 
     def test_the_session_of_the_readme(self):
-        body = re.search(r"`(scale = .*?)`", README)[1] + "\nreturn [xi * scale for xi in x]"
+        body = re.search(r"(?s)`(scale = .*?)`", README)[1] + "\nreturn [xi * scale for xi in x]"
         session = re.search(r"(?s)```console\n(\$ python tests/rebuild.*?)```", README)[1]
         sources = None, program(rmsnorm=body)  # before and after the learner's work
         for part, source in zip(session.split("$ python tests/rebuild.py ")[1:], sources):
