@@ -1,7 +1,7 @@
 """The model of microgpt.py in PyTorch, for wider models, longer contexts and millions of names.
 
     python tests/gpt_torch.py --load names.json --num_steps 2000
-    torchrun --standalone --nproc_per_node 2 tests/gpt_torch.py --batch_size 8
+    torchrun --nproc_per_node 2 tests/gpt_torch.py --batch_size 8
 
 Flags, data, batches, checkpoints and the lines in a file are those of microgpt.py: this is its
 program with another train(), evaluate() and forward(). On a CPU, it computes in double precision,

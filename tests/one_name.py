@@ -69,7 +69,7 @@ with mock.patch.multiple(microgpt, **spies):
 norms, products, heads = [[call.args for call in spy.call_args_list] for spy in spies.values()]
 vectors = [norms[3 * at + i][0] for i in range(3)] + [products[7 * at + 6][0]]
 print()
-for what, vector in zip(("wte + wpe", "rmsnorm: x", "x + attention", "x + MLP"), vectors):
+for what, vector in zip(("wte + wpe", "x = rmsnorm", "+ attention", "+ MLP"), vectors):
     print(f"{what:13}", *[f"{x.data:6.2f}" for x in vector[:8]], "  ... 16 numbers")
 best = sorted(range(27), key=lambda i: -logits[at][i].data)[:8]
 print("next token".ljust(13), *[f"{chars[i]:>6}" for i in best])
@@ -99,6 +99,6 @@ for i, char in enumerate(text):
 
 print("\n      a     e     i     o     u     names")
 for t in (0.25, 0.5, 1, 2):
-    p = softmax([logit / t for logit in logits[1]])  # after the m
+    p = softmax([logit / t for logit in logits[1]])  # after the first letter
     names = [sample(model, tokenizer, t, random.Random(seed)) for seed in range(4)]
     print(f"{t:<5}", *[f"{p[x].data:.2f} " for x in tokenizer.encode("aeiou")[1:-1]], *names)
