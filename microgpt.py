@@ -2,7 +2,8 @@
 
 Run `python microgpt.py`. In less than a minute, it reads a thousand names and makes up its own:
 lemai, jaish, vianah. Then read on, from top to bottom. Python and school calculus are all you need.
-Chapters 1 to 5 are the whole algorithm: demo() runs it. The program that you ran adds flags to it.
+Chapters 1 to 5 are the whole algorithm: demo() runs it. The program that you ran is made of the
+same pieces, with a loop and a sampler of its own.
 
 A language model reads a text token by token (here, letter by letter) and gives every possible next
 token a probability. A GPT, or "generative pre-trained transformer", computes these probabilities
@@ -44,19 +45,19 @@ class Tokenizer:
 
 # A very simple language model counts bigrams, pairs of neighboring tokens. If 800 pairs begin with
 # an s, and 100 of these go on with an h, it says that h follows s with probability 100/800.
-# How good is such a prediction? Wait for the token that really comes, and look up the probability p
-# that it was given. Then -log(p), with the natural log, is the loss. It measures surprise: 0 if the
-# model was certain (p = 1), 0.69 if p = 1/2, and 4.61 if p = 1/100. Why a log? The probability of a
-# whole name is the product of its tokens' probabilities, and the log turns that product into a sum:
-# losses simply add up. It also makes false confidence expensive, as -log(p) has no upper limit.
+# How good is such a prediction? Take the token that really comes, and the probability p that it was
+# given. Then -log(p), with the natural log, is the loss. It measures surprise: 0 if the model was
+# certain (p = 1), 0.69 if p = 1/2, and 4.61 if p = 1/100. Why a log? The probability of a name is
+# the product of its tokens' probabilities, and the log turns this product into a sum: losses simply
+# add up. It also makes false confidence expensive, as -log(p) has no upper limit.
 #
 # A model's loss is the mean over many predictions. To compare models, we measure it on names held
-# out of the training, since anyone can learn names by heart. A blind guess among 27 tokens has a
+# out of the training, since the others can be learned by heart. A blind guess among 27 tokens has a
 # loss of log(27) = 3.30. Counting bigrams brings it down to 2.46. Can a GPT do better?
 
 
 def mean(numbers):
-    """Return the mean of some numbers."""
+    """Return the mean of some numbers or Values."""
     return sum(numbers) / len(numbers)
 
 
@@ -66,7 +67,7 @@ def bigram_loss(train_examples, test_examples, vocab_size):
     >>> bigram_loss([[2, 0, 2]], [[2, 0]], vocab_size=3)  # p = 2/4
     0.6931471805599453
     """
-    counts = [[1] * vocab_size for _ in range(vocab_size)]  # add-one smoothing: no p may be 0
+    counts = [[1] * vocab_size for _ in range(vocab_size)]  # add-one smoothing: 101/827, never 0
     for tokens in train_examples:
         for token, target in zip(tokens, tokens[1:]):
             counts[token][target] += 1
@@ -105,9 +106,9 @@ class Value:
     def __init__(self, data, inputs=(), local_grads=(), partners=()):
         self.data = data  # the number itself
         self.grad = 0.0  # d(result)/d(this), after result.backward()
-        self.inputs = inputs  # a leaf, such as a parameter, has none: it wasn't computed
+        self.inputs = inputs  # a leaf, such as a parameter, has none
         self.local_grads = local_grads  # d(this)/d(input), for each input
-        self.partners = partners  # for a dot product, in place of local_grads: see dot()
+        self.partners = partners  # more inputs, in place of local_grads: only dot() has them
 
     def __add__(self, other):
         if not isinstance(other, Value):  # a plain number
@@ -125,13 +126,13 @@ class Value:
         ratio = self.data / other.data
         return Value(ratio, (self, other), (1 / other.data, -ratio / other.data))
 
-    def exp(self, minus=0.0):  # exp(self - minus)
-        result = math.exp(self.data - minus)
+    def exp(self):
+        result = math.exp(self.data)
         return Value(result, (self,), (result,))
 
     def __pow__(self, n): return Value(self.data**n, (self,), (n * self.data ** (n - 1),))
     def log(self): return Value(math.log(self.data), (self,), (1 / self.data,))
-    def relu(self): return Value(0.0) if self.data <= 0 else self  # max(0, self)
+    def relu(self): return Value(0.0) if self.data <= 0 else self  # 0 passes no gradient on
     def __neg__(self): return self * -1
     def __sub__(self, other): return self + -other
     def __radd__(self, other): return self + other  # for 2 + x and sum(), as 2 can't add a Value
@@ -142,8 +143,8 @@ class Value:
 
     def backward(self):
         """Find the gradient of this Value with respect to every Value behind it."""
-        # No path is walked twice if a Value passes its gradient on only after all Values computed
-        # from it have added theirs. So order them, inputs first (topologically), and go backward.
+        # A Value may pass its gradient on only after all Values computed from it have added theirs.
+        # So put them in order, inputs first (a topological order), and go through it backward.
         order, found, stack = [], set(), [(self, False)]
         while stack:
             node, is_ready = stack.pop()
@@ -154,7 +155,7 @@ class Value:
                 stack.append((node, True))  # below its inputs, and so popped after them
                 for x in node.inputs + node.partners:
                     if x.inputs and x not in found:
-                        x.grad = 0.0  # leaves keep theirs, to add up until somebody clears them
+                        x.grad = 0.0  # but leaves add up, from one backward() to the next
                         stack.append((x, False))
         self.grad = 1.0 if self.inputs else self.grad + 1.0  # d(self)/d(self) is 1
         for node in reversed(order):
@@ -168,16 +169,11 @@ class Value:
                     x.grad += local_grad * grad
 
 
-def add_up(values):
-    """Return the sum of some Values as a single Value."""
-    return Value(sum([x.data for x in values]), tuple(values), (1.0,) * len(values))
-
-
 def dot(a, b):
     """Return the dot product a[0] * b[0] + a[1] * b[1] + ... as a single Value.
 
-    A GPT does this all day. As products and sums, 16 pairs would be 31 Values, and training would
-    take over five times as long. Each number's local gradient is its partner in the other vector.
+    As products and sums, 16 pairs would be 31 Values, and training would take over five times as
+    long. In one Value, each number's local gradient is its partner in the other vector.
 
     >>> dot([Value(1.0), Value(2.0)], [Value(3.0), Value(4.0)])
     Value(11, grad=0)
@@ -191,15 +187,15 @@ def dot(a, b):
 
 # %% 3. Model: a token goes in, a score for every possible next token comes out
 #
-# Let's follow one token through the model. It has read BOS and e, and now comes m: token 12, at
-# position 2, counting from 0. What will be next?
+# Let's follow one token through the model. After BOS and e comes m: token 12, at position 2,
+# counting from 0. What will be next?
 #
 #   1. Embedding. The number 12 says nothing about m. So each token has a row of 16 numbers in the
 #      matrix wte, and training gives them a meaning. Each position has a row, too, in wpe: without
-#      it, a single layer couldn't tell the order of the earlier tokens. The sum of the two rows is
-#      x, a vector (a list of numbers). RMSNorm brings it to a standard size.
-#   2. (Causal self-)attention. The m looks back at the tokens so far and gathers what it can use:
-#      four heads look for four different things. What they find, 16 numbers, is added to x.
+#      it, our model couldn't tell the order of the earlier tokens. The sum of the two rows is x, a
+#      vector (a list of numbers). RMSNorm (root mean square) brings it to a standard size.
+#   2. Attention. The m looks back at the tokens so far and gathers what it can use: four heads can
+#      look for four different things. What they find, mixed by a matrix, is added to x.
 #   3. MLP, or multi-layer perceptron. The m thinks it over. A matrix turns x into 64 numbers, ReLU
 #      sets the negative ones to 0, and another matrix makes 16 of them. They are added to x, too.
 #   4. Output. A last matrix turns x into 27 scores, the logits: one for each possible next token.
@@ -210,7 +206,7 @@ def dot(a, b):
 
 def linear(x, matrix):
     """Multiply a matrix, a list of rows, by a vector: one dot product for each row."""
-    x = tuple(x)
+    x = tuple(x)  # so that dot() needn't copy it
     return [dot(x, row) for row in matrix]
 
 
@@ -227,8 +223,8 @@ def softmax(logits):
     [Value(0.6652, grad=0), Value(0.2447, grad=0), Value(0.09003, grad=0)]
     """
     largest = max(logit.data for logit in logits)  # we subtract it, as exp(1000) would overflow
-    exps = [logit.exp(minus=largest) for logit in logits]  # all over exp(largest), which cancels
-    total = add_up(exps)
+    exps = [(logit - largest).exp() for logit in logits]  # and this factor, exp(-largest), cancels
+    total = sum(exps)
     return [e / total for e in exps]
 
 
@@ -239,15 +235,15 @@ def cross_entropy(logits, target):
     Value(3.296, grad=0)
     """
     largest = max(logit.data for logit in logits)
-    total = add_up([logit.exp(minus=largest) for logit in logits])
-    return total.log() - (logits[target] - largest)  # good even if the probability rounds to 0
+    total = sum([(logit - largest).exp() for logit in logits])
+    return total.log() - (logits[target] - largest)  # -log(a / b) is log(b) - log(a): no log(0)
 
 
 def attention(query, keys, values):
     """Let a token look back: return a mix of the values of all tokens so far, itself included.
 
     Each token makes three vectors. Its query says what it is looking for, its key says what it has
-    to offer, and its value (itself a list of Values) is what it hands over. Nobody decides what is
+    to offer, and its value (a vector, not a Value) is what it hands over. Nobody decides what is
     in them: training does. Where a query and a key match, their dot product, the score, is large.
     Softmax turns the scores into attention weights, and these make a weighted mean of the values.
 
@@ -263,14 +259,16 @@ def attention(query, keys, values):
 
 
 class GPT:
-    """A small GPT-2: RMSNorm for LayerNorm, ReLU for GELU, no biases, no last norm, own lm_head."""
+    """A simplified GPT-2: RMSNorm (also first, not last), ReLU, no biases, and its own lm_head."""
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
-        # Why random? If all were equal, those in a row would get equal gradients, and stay equal.
+        # Why random? Equal numbers in a matrix row would get equal gradients, and stay equal.
         # Why small? So that all logits start near 0, and the model starts with a blind guess.
         def matrix(rows, columns):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
 
+        if n_embd % n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head, not {n_embd} and {n_head}")
         w = self.state_dict = {}  # w is for weights, as parameters in matrices are called
         w["wte"] = matrix(vocab_size, n_embd)  # token embeddings, a row for each token
         w["wpe"] = matrix(block_size, n_embd)  # position embeddings: 16 tokens at most
@@ -283,8 +281,6 @@ class GPT:
             w[f"layer{i}.mlp_fc1"] = matrix(4 * n_embd, n_embd)  # fully connected: 16 in, 64 out
             w[f"layer{i}.mlp_fc2"] = matrix(n_embd, 4 * n_embd)  # and back: 64 in, 16 out
         self.parameters = [p for rows in w.values() for row in rows for p in row]
-        if n_embd % n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, not {n_embd} and {n_head}")
         self.n_layer, self.block_size, size = n_layer, block_size, n_embd // n_head
         self.heads = [slice(start, start + size) for start in range(0, n_embd, size)]
 
@@ -295,12 +291,12 @@ class GPT:
         """Read a token, and return the logits of the next one.
 
         The KV cache keeps the keys and values of all tokens so far, so that none is read twice.
-        Later tokens aren't in it yet (elsewhere, a mask hides them), so they can't tell the answer.
+        Later tokens aren't in it yet, so they can't give the answer away: attention is causal.
         """
         w, position = self.state_dict, len(cache[0][0])  # as many keys as tokens so far
         x = rmsnorm([t + p for t, p in zip(w["wte"][token], w["wpe"][position])])
         for i, (keys, values) in enumerate(cache):
-            h = rmsnorm(x)
+            h = rmsnorm(x)  # hardly differs from x in layer 0, but does in later ones
             query = linear(h, w[f"layer{i}.attn_wq"])
             keys.append(linear(h, w[f"layer{i}.attn_wk"]))
             values.append(linear(h, w[f"layer{i}.attn_wv"]))
@@ -329,8 +325,8 @@ class GPT:
 # gradients. Update: move all parameters against them. How far? Plain gradient descent moves them by
 # learning_rate * gradient. But gradients differ a thousandfold: what is too far for one parameter
 # hardly moves another. So Adam (Kingma & Ba, 2015) keeps two running means for each parameter, of
-# its gradient and of the gradient's square, and moves it by learning_rate * mean / sqrt(square). If
-# a gradient stays the same, this ratio is 1 or -1. If its sign keeps changing, it is near 0.
+# its gradient and of the gradient's square, and subtracts learning_rate * mean / sqrt(square). If
+# the gradient stays the same, mean / sqrt(square) is 1 or -1. If its sign alternates, it is near 0.
 
 
 class Adam:
@@ -349,17 +345,17 @@ class Adam:
         self.steps_done = 0
 
     def step(self, learning_rate):
-        """Update all parameters."""
+        """Update all parameters, against their gradients."""
         self.steps_done += 1
         beta1, beta2, means, squares = self.beta1, self.beta2, self.means, self.squares
-        # A running mean keeps beta of its old value and takes the rest from the new gradient. As it
-        # starts at 0, it is too small at first. Dividing by 1 - beta**steps corrects that.
-        rate = learning_rate / (1 - beta1**self.steps_done)
-        correction = 1 - beta2**self.steps_done
+        # A running mean is beta * its old value + (1 - beta) * the new gradient. As it starts at 0,
+        # it is too small at first. Dividing by 1 - beta**steps fixes that.
+        fix1, fix2 = 1 - beta1**self.steps_done, 1 - beta2**self.steps_done
+        rate = learning_rate / fix1  # once, rather than each mean
         for i, p in enumerate(self.parameters):
             means[i] = mean = beta1 * means[i] + (1 - beta1) * p.grad
             squares[i] = square = beta2 * squares[i] + (1 - beta2) * p.grad * p.grad
-            p.data -= rate * mean / (math.sqrt(square / correction) + self.epsilon)
+            p.data -= rate * mean / (math.sqrt(square / fix2) + self.epsilon)
 
 
 def train_step(model, optimizer, batch, learning_rate):
@@ -376,13 +372,16 @@ def train_step(model, optimizer, batch, learning_rate):
 
 
 # %% 5. Sampling: the model writes
+#
+# Now the parameters stay as they are. Using a trained model is called inference: sample() writes a
+# name, and evaluate() measures the loss on others. demo() puts all five chapters together.
 
 
 def sample(model, tokenizer, temperature=0.5, rng=random):
-    """Write a name: draw a token by the model's probabilities, let it read that, draw the next, ...
+    """Write a name: draw a token, let the model read it, draw the next, ...
 
     At temperature 1, the probabilities are the model's own. Below 1, the likeliest tokens gain;
-    above 1, the odds even out. (Using a trained model is called inference: nothing changes.)
+    above 1, the odds even out.
     """
     token, cache, name = tokenizer.bos, model.new_cache(), []
     for _ in range(model.block_size):
@@ -400,14 +399,14 @@ def evaluate(model, examples):
 
 
 def demo(docs, num_steps=1000, **sizes):
-    """Train on names, compare with counting, and write. demo(open("names.txt").read().split()):
+    """Train, compare with counting, and write. demo(open("names.txt").read().split()) ends with:
 
     step 1000 | loss 2.4422
     held-out loss: 2.3808 (bigrams: 2.4602)
     kelon ann lemai jaish vianah karia yrian amilyn elistie bri dian srieme naha aletin ...
 
     The bigrams were counted in 28,830 names. The model saw only 1,000 of them, and does better: it
-    knows the position, and looks back further. (2.44 is a mean over names, 2.38 one over tokens.)
+    knows the position, and looks back further. (Don't compare 2.44: a mean over names, not tokens.)
     """
     docs, rng = list(docs), random.Random(42)  # the same random numbers in every run
     rng.shuffle(docs)
@@ -432,8 +431,8 @@ def demo(docs, num_steps=1000, **sizes):
 #
 # What separates it from ChatGPT? Size, first of all. GPT-3, an ancestor, has 175 billion parameters
 # (ours has 4,192), reads 2,048 tokens of some four letters each, and was trained on 300 billion of
-# them. Then more training, on conversations, and on what people judged to be good answers. But the
-# core is the same: predict the next token, measure the loss, move against the gradients.
+# them. ChatGPT was then trained on conversations, and on what people judged to be good answers. But
+# the core is the same: predict the next token, measure the loss, move against the gradients.
 
 import gc
 import json
@@ -498,11 +497,7 @@ SAVED_FLAGS = [flag for flag in FLAGS if FLAGS[flag][0] not in ("sampling", "fil
 
 
 def parse(words, /, **given):
-    """Return flags in their types, from a command line or from Python; ValueError: one is wrong.
-
-    >>> parse(["--num_steps", "20", "--stream"], learning_rate=1, save=None)
-    {'num_steps': 20, 'stream': True, 'learning_rate': 1.0}
-    """
+    """Return flags in their types, from a command line or from Python; ValueError: one is wrong."""
 
     def fail(message):
         raise ValueError(f"{message} (--help lists all flags)")
@@ -543,7 +538,7 @@ class Run:
         return [[x for x in self.tokenizer.encode(doc) if x is not None] for doc in docs]
 
     def use(self, docs):
-        """Train on most of some documents; grade on the first of these, and of the others."""
+        """Split documents: train on one part, and grade on the first of both parts."""
         data, stream, size = self.encode("data", docs), self.flags["stream"], self.model.block_size
         data, least = (data[0], size + 1) if stream else (data, 1)
         cut = max(0, len(data) - int(len(data) * self.flags["val_fraction"]))
@@ -608,7 +603,7 @@ class Run:
         """Go back to an earlier state, or on to a saved one."""
         rows = [row for name in self.model.state_dict for row in state["weights"][name]]
         for p, x in zip(self.model.parameters, [x for row in rows for x in row]):
-            p.data = float(x)  # float(), abs() and int() don't change what save() has written
+            p.data = float(x)  # float(), abs() and int() change what has a wrong type: see load()
         self.optimizer.means = [float(x) for x in state["means"]]
         self.optimizer.squares = [abs(float(x)) for x in state["squares"]]
         self.optimizer.steps_done = abs(int(state["step"]))
@@ -626,7 +621,7 @@ def load(path, **given):
         vocab_size = len(state["chars"]) + (not flags["stream"])
         size = n_embd * (2 * vocab_size + block_size + 12 * n_layer * n_embd)
         if {len(state["means"]), len(state["squares"])} != {size}:
-            raise ValueError("its flags don't fit its size")  # but may ask for a huge model
+            raise ValueError("its flags don't fit its size")  # or would build a huge model
         run = Run(flags, state["chars"], random.Random())
         run.restore(state)
         again = {**run.state(), "flags": state["flags"]}
@@ -639,7 +634,7 @@ def load(path, **given):
         if given.get(name, flags[name]) != flags[name]:
             raise ValueError(f"--{name} is {flags[name]} in the checkpoint, and can't be changed")
     if given.get("seed", flags["seed"]) != flags["seed"]:
-        run.rng.seed(given["seed"])  # for what comes; the old one still says what is held out
+        run.rng.seed(given["seed"])  # for new draws; the old seed still says what is held out
     run.flags = {**flags, **given, "seed": flags["seed"]}
     return run
 
@@ -678,7 +673,7 @@ def read(path):
     """Return the text in a file, or in names.txt, which is fetched if it is missing."""
     try:
         if path is None and not NAMES.exists():
-            print(f"{NAMES} is missing: fetching {NAMES_URL}, with other names than the lesson's")
+            print(f"{NAMES} is missing: fetching {NAMES_URL} (other names, other results)")
             from urllib.request import urlopen  # here, since it takes 4 MB of memory
             NAMES.write_bytes(urlopen(NAMES_URL, timeout=30).read())
         raw = Path(path or NAMES).read_bytes()
@@ -706,8 +701,7 @@ def train(run):
     width = (shutil.get_terminal_size().columns or 80) - 1 if is_live else 0
     start, state, first = time.perf_counter(), run.state(), run.optimizer.steps_done
     run.optimizer.weight_decay = flags["weight_decay"]
-    is_collecting = gc.isenabled() and sys.implementation.name == "cpython"  # PyPy must collect
-    if is_collecting:
+    if sys.implementation.name == "cpython":  # PyPy must collect
         gc.disable()  # it would search the graphs for cycles, and they have none
     try:
         for step in range(first + 1, num_steps + 1):
@@ -731,8 +725,7 @@ def train(run):
     except KeyboardInterrupt:
         run.restore(state)  # of the last whole step
     finally:
-        if is_collecting:
-            gc.enable()
+        gc.enable()
         try:
             save(state, flags["save"])
         except (KeyboardInterrupt, SystemExit):  # a second Ctrl-C, or a kill

@@ -1,4 +1,4 @@
-"""How fast is microgpt.py? Run `python tests/benchmark.py`; it takes about five minutes.
+"""How fast is microgpt.py? Run `python tests/benchmark.py`; it takes one to four minutes.
 
 Three programs train the same model on the same names, each in a process of its own, in turn, round
 after round: microgpt.py; the textbook's way, with a node for each + and * and a recursive sort;
@@ -10,6 +10,7 @@ is freed at once, it also prints what a step spends its time on.
 import argparse
 import gc
 import importlib.util
+import json
 import math
 import platform
 import random
@@ -24,6 +25,9 @@ sys.path.insert(0, str(ROOT))
 import microgpt  # noqa: E402
 from tests import by_hand  # noqa: E402
 from tests.support import numbers  # noqa: E402
+
+
+SIZES = {"n_embd": 16, "block_size": 16, "n_layer": 1, "batch_size": 1}
 
 
 class Node:
@@ -84,24 +88,10 @@ def textbook():
     def dot(a, b):
         return sum(x * y for x, y in zip(a, b))
 
-    def linear(x, matrix):
-        return [dot(row, x) for row in matrix]
-
-    def softmax(logits):
-        largest = max(logit.data for logit in logits)
-        exps = [(logit - largest).exp() for logit in logits]
-        total = sum(exps)
-        return [e / total for e in exps]
-
-    def rmsnorm(x):
-        scale = (dot(x, x) / len(x) + 1e-5) ** -0.5
-        return [xi * scale for xi in x]
-
     def cross_entropy(logits, target):
-        return -softmax(logits)[target].log()
+        return -module.softmax(logits)[target].log()
 
-    module.Value, module.dot, module.linear, module.softmax = Node, dot, linear, softmax
-    module.rmsnorm, module.cross_entropy = rmsnorm, cross_entropy
+    module.Value, module.dot, module.cross_entropy = Node, dot, cross_entropy
     return module
 
 
@@ -110,7 +100,8 @@ def train_textbook(model, draw, num_steps, learning_rate=0.01):
     parameters = model.parameters
     m, v = [0.0] * len(parameters), [0.0] * len(parameters)
     for step in range(num_steps):
-        found = model.losses(draw(step))
+        [tokens] = draw(step)
+        found = model.losses(tokens)
         loss = sum(found) / len(found)
         loss.backward()
         rate = learning_rate * (1 - step / num_steps)
@@ -124,22 +115,33 @@ def train_textbook(model, draw, num_steps, learning_rate=0.01):
         yield loss.data
 
 
-def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, seed=42):
-    """Return a model of the module, and draw(step), as the command line makes them."""
-    rng = random.Random(seed)
+def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, batch_size=0):
+    """Return a model of the module, and draw(step), which returns a batch.
+
+    It is one name, as in a default run; or, if batch_size is not 0, full windows of one long text.
+    """
+    rng = random.Random(42)
     docs = (ROOT / "names.txt").read_text(encoding="utf-8").split()
     rng.shuffle(docs)
     tokenizer = microgpt.Tokenizer(docs)
     model = module.GPT(tokenizer.vocab_size, n_layer, n_embd, n_head, block_size, rng)
-    return model, lambda step: tokenizer.encode(docs[step % len(docs)])
+    text = tokenizer.encode("".join(docs)) if batch_size else None
+
+    def draw(step):
+        if text is None:
+            return [tokenizer.encode(docs[step % len(docs)])]
+        starts = range(step * batch_size, (step + 1) * batch_size)
+        return [text[i * block_size : (i + 1) * block_size + 1] for i in starts]
+
+    return model, draw
 
 
 def train(model, draw, num_steps, learning_rate=0.01):
-    """Yield the loss of each step of microgpt.py, one name a step."""
+    """Yield the loss of each step of microgpt.py."""
     optimizer = microgpt.Adam(model.parameters)
     for step in range(num_steps):
         rate = learning_rate * (1 - step / num_steps)
-        yield microgpt.train_step(model, optimizer, [draw(step)], rate)
+        yield microgpt.train_step(model, optimizer, draw(step), rate)
 
 
 def losses(program, num_steps=1000, **sizes):
@@ -154,9 +156,9 @@ def losses(program, num_steps=1000, **sizes):
     return train(model, draw, num_steps), draw
 
 
-def measure(program, steps, n_embd, n_layer):
-    """Print the seconds for a token, and for a multiply-add, of steps of a program."""
-    generator, draw = losses(program, n_embd=n_embd, n_layer=n_layer)
+def measure(program, steps, **sizes):
+    """Print the seconds that steps of a program take, divided by the number of predictions."""
+    generator, draw = losses(program, **sizes)
     if program == "microgpt" and sys.implementation.name == "cpython":
         gc.disable()  # as the program does
     is_slow = program == "textbook" or sys.implementation.name == "cpython"
@@ -167,44 +169,44 @@ def measure(program, steps, n_embd, n_layer):
     for _ in range(steps):
         next(generator)
     seconds = time.perf_counter() - start
-    lengths = [min(len(draw(step)) - 1, 16) for step in range(warm_up, warm_up + steps)]
-    in_layers = sum(12 * n_embd**2 + n_embd * (n + 1) for n in lengths for _ in range(n))
-    print(seconds / sum(lengths), seconds / (n_layer * in_layers + 27 * n_embd * sum(lengths)))
+    examples = [tokens for step in range(warm_up, warm_up + steps) for tokens in draw(step)]
+    limit = sizes.get("block_size", 16)
+    print(seconds / sum(min(len(tokens) - 1, limit) for tokens in examples))
 
 
-def child(*words):
-    """Run measure() in a new process and return the numbers that it printed."""
-    command = [sys.executable, __file__, "--measure", *map(str, words)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [float(word) for word in printed.split()]
+def child(program, steps, **sizes):
+    """Run measure() in a new process and return the number that it printed."""
+    command = [sys.executable, __file__, "--measure", json.dumps([program, steps, sizes])]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def step_cost(program, steps, **sizes):
+    """Return the seconds for a step on full windows."""
+    sizes = {"block_size": 16, "batch_size": 1, **sizes}
+    return child(program, steps, **sizes) * sizes["block_size"] * sizes["batch_size"]
 
 
 def parts(steps):
     """Return the seconds that steps of microgpt.py spend on each of their parts."""
     model, draw = setting()
     optimizer = microgpt.Adam(model.parameters)
-    clock = time.perf_counter
-    forward = backward = adam = freeing = 0.0
+    spent = [0.0] * 4
     gc.disable()  # as the program does
     for step in range(steps):
-        start = clock()
+        clock = [time.perf_counter()]
+        loss = microgpt.mean(model.losses(*draw(step)))
+        clock.append(time.perf_counter())
+        loss.backward()
+        clock.append(time.perf_counter())
+        optimizer.step(0.01 * (1 - step / steps))
         for p in model.parameters:
             p.grad = 0.0
-        cleared = clock()
-        loss = microgpt.mean(model.losses(draw(step)))
-        computed = clock()
-        loss.backward()
-        differentiated = clock()
-        optimizer.step(0.01 * (1 - step / steps))
-        updated = clock()
+        clock.append(time.perf_counter())
         del loss
-        freeing += clock() - updated
-        forward += computed - cleared
-        backward += differentiated - computed
-        adam += cleared - start + updated - differentiated
+        clock.append(time.perf_counter())
+        spent = [x + end - start for x, start, end in zip(spent, clock, clock[1:])]
     gc.enable()
-    rest = {"the backward pass": backward, "Adam": adam, "freeing the graph": freeing}
-    return {"the forward pass": forward, **rest}
+    return dict(zip(("the forward pass", "the backward pass", "Adam", "freeing the graph"), spent))
 
 
 def peak_memory(num_steps):
@@ -217,26 +219,15 @@ def peak_memory(num_steps):
     return float(run.stdout.split()[-1])
 
 
-def first_loss():
-    """Return how many seconds after the start the first loss is on the screen."""
-    start = time.perf_counter()
-    command = [sys.executable, str(ROOT / "microgpt.py"), "--num_steps", "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        while not process.stdout.readline().startswith("step"):
-            pass
-        process.kill()
-        return time.perf_counter() - start
-
-
 def main():
     """Print all ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a glance: figures mean little")
-    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        program, *sizes = args.measure
-        measure(program, *map(int, sizes))
+        program, steps, sizes = args.measure
+        measure(program, steps, **sizes)
         return
     rounds, shrink = (1, 40) if args.quick else (7, 1)
     print(f"{platform.python_implementation()} {platform.python_version()}, {rounds} rounds")
@@ -245,7 +236,7 @@ def main():
     costs = {program: [] for program in programs}
     for _ in range(rounds):
         for program, steps in programs.items():
-            costs[program].append(child(program, steps, 16, 1)[0])
+            costs[program].append(child(program, steps))
     ours, textbooks, by_hands = (min(costs[program]) for program in programs)
     print(f"{textbooks / ours:.1f} times as fast as with one node an operation")
     print(f"{ours / by_hands:.2f} times the cost of derivatives by hand")
@@ -253,18 +244,19 @@ def main():
         seconds = parts(400 // shrink)
         shares = {name: round(100 * x / sum(seconds.values())) for name, x in seconds.items()}
         print("a step is " + ", ".join(f"{share}% {name}" for name, share in shares.items()))
-    sizes = [(16, 1), (32, 1), (64, 1), (16, 2), (16, 4)]
-    growth = {size: [] for size in sizes}
-    for _ in range(rounds):
-        for n_embd, n_layer in sizes:
-            growth[n_embd, n_layer].append(child("microgpt", 20 // shrink + 1, n_embd, n_layer)[1])
-    for (n_embd, n_layer), found in growth.items():
-        ratio = min(found) / min(growth[16, 1])
-        print(f"n_embd {n_embd}, n_layer {n_layer}: {ratio:.2f} times the cost of a multiply-add")
+    growth = [{}, *[{name: size * times} for name, size in SIZES.items() for times in (2, 4)]]
+    costs = {(program, i): [] for program in ("microgpt", "by hand") for i in range(len(growth))}
+    for _ in range(3 if rounds > 3 else 1):
+        for program, i in costs:
+            costs[program, i].append(step_cost(program, 10 // shrink + 2, **growth[i]))
+    for i, sizes in enumerate(growth[1:], 1):
+        ours, by_hands = (min(costs[program, i]) for program in ("microgpt", "by hand"))
+        times, more = ours / min(costs["microgpt", 0]), by_hands / min(costs["by hand", 0])
+        [(name, size)] = sizes.items()
+        print(f"{name} {size}: a step takes {times:.2f} times as long, by hand {more:.2f} times")
     few, many = 100 // shrink, 1200 // shrink
     print(f"peak memory {peak_memory(few):.0f} MB after {few} steps", end=", ")
     print(f"{peak_memory(many):.0f} MB after {many}")
-    print(f"first loss on the screen after {first_loss():.2f} seconds")
 
 
 if __name__ == "__main__":

@@ -110,9 +110,17 @@ def attention_backward(t, d_found, share, q, ks, vs, dks, dvs):
     return dq
 
 
-def loss_and_gradients(weights, document, n_layer, n_head, block_size):
-    """Return the mean cross-entropy of a document of token ids, and its gradient by weight name."""
-    gradients = {name: [[0.0] * len(row) for row in w] for name, w in weights.items()}
+def zeros(weights):
+    """Matrices of the same names and sizes."""
+    return {name: [[0.0] * len(row) for row in w] for name, w in weights.items()}
+
+
+def loss_and_gradients(weights, document, n_layer, n_head, block_size, gradients=None):
+    """Return the mean cross-entropy of a document of token ids, and its gradient by weight name.
+
+    If there are gradients already, it is added to them.
+    """
+    gradients = gradients or zeros(weights)
     targets = document[1 : block_size + 1]
     tokens, count = document[: len(targets)], len(targets)
     logits, embedded, layers, xs = forward(weights, tokens, n_layer, n_head)
@@ -152,18 +160,20 @@ NAMES = ("attn_wq", "attn_wk", "attn_wv", "attn_wo", "mlp_fc1", "mlp_fc2")
 
 
 def train(weights, draw, num_steps, n_layer, n_head, block_size, learning_rate=0.01):
-    """Yield the loss of each step of Adam, with linear decay, on the tokens of draw(step)."""
+    """Yield the loss of each step of Adam, with linear decay, on the batch of draw(step)."""
     beta1, beta2, epsilon = 0.85, 0.99, 1e-8
-    means, squares = (
-        {name: [[0.0] * len(row) for row in w] for name, w in weights.items()} for _ in range(2)
-    )
+    means, squares = zeros(weights), zeros(weights)
     for step in range(num_steps):
-        loss, gradients = loss_and_gradients(weights, draw(step), n_layer, n_head, block_size)
+        loss, gradients, batch = 0.0, zeros(weights), draw(step)
+        n = len(batch)
+        for tokens in batch:
+            shape = n_layer, n_head, block_size
+            loss += loss_and_gradients(weights, tokens, *shape, gradients)[0] / n
         rate = learning_rate * (1 - step / num_steps) / (1 - beta1 ** (step + 1))
         scale = 1 / (1 - beta2 ** (step + 1))
         for name, matrix in weights.items():
             for w, g, m, v in zip(matrix, gradients[name], means[name], squares[name]):
-                m[:] = [beta1 * a + (1 - beta1) * b for a, b in zip(m, g)]
-                v[:] = [beta2 * a + (1 - beta2) * b * b for a, b in zip(v, g)]
+                m[:] = [beta1 * a + (1 - beta1) * b / n for a, b in zip(m, g)]
+                v[:] = [beta2 * a + (1 - beta2) * (b / n) ** 2 for a, b in zip(v, g)]
                 w[:] = [x - rate * a / (math.sqrt(b * scale) + epsilon) for x, a, b in zip(w, m, v)]
         yield loss
