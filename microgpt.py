@@ -108,7 +108,7 @@ class Value:
         self.grad = 0.0  # d(result)/d(this), after result.backward()
         self.inputs = inputs  # a leaf, such as a parameter, has none
         self.local_grads = local_grads  # d(this)/d(input), for each input
-        self.partners = partners  # more inputs, in place of local_grads: only dot() has them
+        self.partners = partners  # a dot product's second vector, in place of local_grads
 
     def __add__(self, other):
         if not isinstance(other, Value):  # a plain number
@@ -155,7 +155,7 @@ class Value:
                 stack.append((node, True))  # below its inputs, and so popped after them
                 for x in node.inputs + node.partners:
                     if x.inputs and x not in found:
-                        x.grad = 0.0  # but leaves add up, from one backward() to the next
+                        x.grad = 0.0  # leaves are skipped: theirs add up
                         stack.append((x, False))
         self.grad = 1.0 if self.inputs else self.grad + 1.0  # d(self)/d(self) is 1
         for node in reversed(order):
@@ -259,7 +259,7 @@ def attention(query, keys, values):
 
 
 class GPT:
-    """A simplified GPT-2: RMSNorm (also first, not last), ReLU, no biases, and its own lm_head."""
+    """A simplified GPT-2: RMSNorm for LayerNorm, ReLU for GELU, no biases, a separate lm_head."""
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
         # Why random? Equal numbers in a matrix row would get equal gradients, and stay equal.
@@ -296,7 +296,7 @@ class GPT:
         w, position = self.state_dict, len(cache[0][0])  # as many keys as tokens so far
         x = rmsnorm([t + p for t, p in zip(w["wte"][token], w["wpe"][position])])
         for i, (keys, values) in enumerate(cache):
-            h = rmsnorm(x)  # hardly differs from x in layer 0, but does in later ones
+            h = rmsnorm(x)  # for layer 0, x is normed already; for others, it isn't
             query = linear(h, w[f"layer{i}.attn_wq"])
             keys.append(linear(h, w[f"layer{i}.attn_wk"]))
             values.append(linear(h, w[f"layer{i}.attn_wv"]))
@@ -406,7 +406,7 @@ def demo(docs, num_steps=1000, **sizes):
     kelon ann lemai jaish vianah karia yrian amilyn elistie bri dian srieme naha aletin ...
 
     The bigrams were counted in 28,830 names. The model saw only 1,000 of them, and does better: it
-    knows the position, and looks back further. (Don't compare 2.44: a mean over names, not tokens.)
+    knows the position, and looks back further. (2.44 is the mean of only the last 100 names.)
     """
     docs, rng = list(docs), random.Random(42)  # the same random numbers in every run
     rng.shuffle(docs)
@@ -489,7 +489,7 @@ FLAGS = {  # name: (group, type, default, least number or choices, meaning)
     "prompt": ("sampling", str, "", None, "start of each sample"),
     "max_new_tokens": ("sampling", int, None, 1, "most new tokens in a sample; None: block_size"),
     "save": ("files", str, None, None, "checkpoint to write at each evaluation and at the end"),
-    "load": ("files", str, None, None, "checkpoint to continue; reads --data if steps are left"),
+    "load": ("files", str, None, None, "checkpoint to continue"),
 }
 DEFAULTS = {flag: entry[2] for flag, entry in FLAGS.items()}
 MODEL_FLAGS = [flag for flag in FLAGS if FLAGS[flag][0] == "model"]
@@ -541,7 +541,7 @@ class Run:
         """Split documents: train on one part, and grade on the first of both parts."""
         data, stream, size = self.encode("data", docs), self.flags["stream"], self.model.block_size
         data, least = (data[0], size + 1) if stream else (data, 1)
-        cut = max(0, len(data) - int(len(data) * self.flags["val_fraction"]))
+        cut = len(data) - int(len(data) * min(1, self.flags["val_fraction"]))
         if cut < least:
             raise ValueError(f"--data leaves {cut} to train on, and {least} are needed: "
                              "try a smaller --val_fraction or --block_size")
@@ -682,7 +682,8 @@ def read(path):
             raise ValueError("it is empty, or no text")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except Exception as error:
-        raise ValueError(f"--data {path or NAMES}: {error} (it must be UTF-8 text)") from None
+        hint = "" if isinstance(error, OSError) else " (it must be UTF-8 text)"
+        raise ValueError(f"--data {path or NAMES}: {error}{hint}") from None
 
 
 def curve(losses, num_bars=56):
@@ -743,7 +744,8 @@ def main(**given):
     run = load(given["load"], **given) if "load" in given else None
     flags = run.flags if run else {**DEFAULTS, **given}
     stream, size, rng = flags["stream"], flags["block_size"], random.Random(flags["seed"])
-    if run is None or run.optimizer.steps_done < flags["num_steps"]:  # else samples are all we need
+    is_done = run is not None and run.optimizer.steps_done >= flags["num_steps"]
+    if "data" in given or not is_done:  # else samples are all we need
         text = read(flags["data"])
         docs = [text] if stream else [line.strip() for line in text.split("\n") if line.strip()]
         rng.shuffle(docs)
@@ -753,8 +755,8 @@ def main(**given):
     if docs:
         run.use(docs)
         print(f"num chars: {len(text)}" if stream else f"num docs: {len(docs)}")
-    else:
-        print(f"no steps left: --num_steps {flags['num_steps']} sets their total")
+    if is_done:
+        print(f"no steps left: the total is {flags['num_steps']} (--num_steps sets it)")
     vocab_size = run.tokenizer.vocab_size
     print(f"vocab size: {vocab_size}\nnum params: {len(run.model.parameters)}")
     long = [] if stream else [doc for doc in docs if len(doc) >= size]

@@ -116,10 +116,7 @@ def zeros(weights):
 
 
 def loss_and_gradients(weights, document, n_layer, n_head, block_size, gradients=None):
-    """Return the mean cross-entropy of a document of token ids, and its gradient by weight name.
-
-    If there are gradients already, it is added to them.
-    """
+    """Return the mean cross-entropy of a document, and its gradient, added to those given."""
     gradients = gradients or zeros(weights)
     targets = document[1 : block_size + 1]
     tokens, count = document[: len(targets)], len(targets)

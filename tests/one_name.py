@@ -1,7 +1,4 @@
-"""One name, with numbers: train as microgpt.py does, and print the pictures in README.md.
-
-Run `python tests/one_name.py`. It takes about fifteen seconds.
-"""
+"""One name, with numbers: train as microgpt.py does, and print the pictures in README.md."""
 
 import math
 import random
@@ -19,6 +16,7 @@ from microgpt import dot, evaluate, mean, sample, softmax, train_step  # noqa: E
 # %% Data: tokens
 
 name, at = "maria", 3  # the name to read, and the place, that of its r, to look at closely
+assert name.isascii() and name.islower() and at <= len(name) < 16, "try maria, with at up to 5"
 docs, rng = (ROOT / "names.txt").read_text(encoding="utf-8").split(), random.Random(42)
 rng.shuffle(docs)
 tokenizer = microgpt.Tokenizer(docs)

@@ -209,7 +209,7 @@ class Learner:
             if not math.isclose(p.grad, slope, rel_tol=1e-3, abs_tol=1e-6):
                 words = f"{p.grad:.5g}, and a nudge of 0.001 says that it should be {slope:.5g}"
                 return False, f"the grad of {name}[3][1] is {words}"
-        return True, f"{len(model.state_dict)} of {len(model.state_dict)} fit what yours computes"
+        return True, f"{len(model.state_dict)} of {len(model.state_dict)} fit your own formula"
 
     def losses(self):
         """Compare the losses of twenty steps of the default run."""

@@ -181,6 +181,12 @@ class Resuming(Trained):
         others.unlink()
         self.assertIn(str(others), self.error(load=self.path, num_steps=4))
 
+    def test_a_finished_run_reads_data_only_if_it_is_given(self):
+        self.train()
+        self.assertNotIn("num docs", main(load=self.path))
+        out = main(load=self.path, data=self.names)
+        self.assertRegex(out, r"num docs: 24\n(.|\n)*val loss")
+
     def test_the_names_that_come_with_the_program_are_found_elsewhere_too(self):
         with patch("NAMES", self.names):
             self.train(data=None)
@@ -379,13 +385,14 @@ class Loading(Trained):
             ("chars", ""), ("weights", "layer0.mlp_fc1", [[0.5]] * 8), ("means", good["means"][1:]),
             ("squares", good["squares"] + [0.5]), ("squares", 0, -0.5), ("means", 0, 10**400),
             ("random_state", good["random_state"][1:]), ("random_state", -1, 625),
-            ("flags", "lr_schedule", "square"), ("flags", "stream", True), ("flags", "n_head", 3),
             ("flags", "n_layer", 2), ("flags", "n_layer", 10**9), ("flags", "n_embd", 10**9),
+            ("flags", "lr_schedule", "square"), ("flags", "stream", True), ("flags", "n_head", 3),
         ]  # fmt: skip
         bad = ["", "hello", "[]", "{}", "null", "3", text[:-1], text + "x"]
         for text in bad + [self.changed(*keys, to=value) for *keys, value in changes]:
             self.path.write_text(text)
-            with self.subTest(text), self.assertRaisesRegex(ValueError, "model.json"):
+            gauss = mock.patch("random.Random.gauss", side_effect=[0.0] * 999 + [SystemExit])
+            with self.subTest(text), gauss, self.assertRaisesRegex(ValueError, "model.json"):
                 microgpt.load(self.path)
         for path in (self.path, self.folder, self.folder / "none"):
             self.assertRegex(self.error(load=path), f"{re.escape(str(path))}(?!.*memory)")

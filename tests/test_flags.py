@@ -103,7 +103,7 @@ class Errors(Folder):
 
     def test_on_the_command_line_they_are_one_line_and_status_2(self):
         for name, value in (
-            ("num_steps", "x"), ("num_step", 20), ("n_head", 3), ("val_fraction", 1.0),
+            ("num_steps", "x"), ("num_step", 20), ("n_head", 3), ("val_fraction", 1e308),
             ("data", "no\nfile"), ("data", "\udcff"), ("prompt", "\r\n"), ("load", ROOT),
             ("prompt", "".join(map(chr, range(500, 900)))),
         ):  # fmt: skip
