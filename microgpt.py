@@ -2,8 +2,8 @@
 
 Run `python microgpt.py`. In less than a minute, it reads a thousand names and makes up its own:
 lemai, jaish, vianah. Then read on, from top to bottom. Python and school calculus are all you need.
-Chapters 1 to 5 are the whole algorithm: demo() runs it. The program that you ran is made of the
-same pieces, with a loop and a sampler of its own.
+Chapters 1 to 5 are the whole algorithm, and demo() runs it. The program, after them, puts the same
+pieces into a loop of its own, with flags and checkpoints.
 
 A language model reads a text token by token (here, letter by letter) and gives every possible next
 token a probability. A GPT, or "generative pre-trained transformer", computes these probabilities
@@ -18,9 +18,9 @@ import random
 #
 # Our documents, or docs for short, are 32,033 first names. A model works with numbers, so every
 # letter gets a number, its token: a is 0, b is 1, z is 25. Token 26 is special. It is called BOS,
-# "beginning of sequence". It opens every name, and it also closes it, so that the model can learn
-# where names end. Then emma is [26, 4, 12, 12, 0, 26]. That makes five exercises: predict e from
-# BOS, then m from BOS and e, and so on. The answer to the last one is BOS: the name is over.
+# "beginning of sequence". It opens and closes every name, so that the model can learn where names
+# end. Then emma is [26, 4, 12, 12, 0, 26]. That makes five exercises: predict e from BOS, then m
+# from BOS and e, and so on. The answer to the last one is BOS: the name is over.
 
 
 class Tokenizer:
@@ -57,7 +57,7 @@ class Tokenizer:
 
 
 def mean(numbers):
-    """Return the mean of some numbers or Values."""
+    """Return the mean of some numbers."""
     return sum(numbers) / len(numbers)
 
 
@@ -67,7 +67,7 @@ def bigram_loss(train_examples, test_examples, vocab_size):
     >>> bigram_loss([[2, 0, 2]], [[2, 0]], vocab_size=3)  # p = 2/4
     0.6931471805599453
     """
-    counts = [[1] * vocab_size for _ in range(vocab_size)]  # add-one smoothing: 101/827, never 0
+    counts = [[1] * vocab_size for _ in range(vocab_size)]  # all start at 1, so that no p is 0
     for tokens in train_examples:
         for token, target in zip(tokens, tokens[1:]):
             counts[token][target] += 1
@@ -108,7 +108,7 @@ class Value:
         self.grad = 0.0  # d(result)/d(this), after result.backward()
         self.inputs = inputs  # a leaf, such as a parameter, has none
         self.local_grads = local_grads  # d(this)/d(input), for each input
-        self.partners = partners  # a dot product's second vector, in place of local_grads
+        self.partners = partners  # only for dot(), below: its second vector
 
     def __add__(self, other):
         if not isinstance(other, Value):  # a plain number
@@ -143,8 +143,8 @@ class Value:
 
     def backward(self):
         """Find the gradient of this Value with respect to every Value behind it."""
-        # A Value may pass its gradient on only after all Values computed from it have added theirs.
-        # So put them in order, inputs first (a topological order), and go through it backward.
+        # A gradient is the sum over all paths, so a Value passes its own on only after all Values
+        # computed from it have added theirs. Order them, inputs first (topologically), and go back.
         order, found, stack = [], set(), [(self, False)]
         while stack:
             node, is_ready = stack.pop()
@@ -155,7 +155,7 @@ class Value:
                 stack.append((node, True))  # below its inputs, and so popped after them
                 for x in node.inputs + node.partners:
                     if x.inputs and x not in found:
-                        x.grad = 0.0  # leaves are skipped: theirs add up
+                        x.grad = 0.0  # but leaves keep theirs, and add to it
                         stack.append((x, False))
         self.grad = 1.0 if self.inputs else self.grad + 1.0  # d(self)/d(self) is 1
         for node in reversed(order):
@@ -187,20 +187,20 @@ def dot(a, b):
 
 # %% 3. Model: a token goes in, a score for every possible next token comes out
 #
-# Let's follow one token through the model. After BOS and e comes m: token 12, at position 2,
-# counting from 0. What will be next?
+# Let's follow one token of emma through the model, the first m. It is token 12, at position 2,
+# counting from 0, after BOS and e. What will be next?
 #
 #   1. Embedding. The number 12 says nothing about m. So each token has a row of 16 numbers in the
 #      matrix wte, and training gives them a meaning. Each position has a row, too, in wpe: without
 #      it, our model couldn't tell the order of the earlier tokens. The sum of the two rows is x, a
 #      vector (a list of numbers). RMSNorm (root mean square) brings it to a standard size.
-#   2. Attention. The m looks back at the tokens so far and gathers what it can use: four heads can
-#      look for four different things. What they find, mixed by a matrix, is added to x.
+#   2. Attention. The m looks back at the tokens so far and gathers what it can use. It does so in
+#      four heads, which can look for different things. A matrix mixes what they find into x.
 #   3. MLP, or multi-layer perceptron. The m thinks it over. A matrix turns x into 64 numbers, ReLU
 #      sets the negative ones to 0, and another matrix makes 16 of them. They are added to x, too.
 #   4. Output. A last matrix turns x into 27 scores, the logits: one for each possible next token.
 #
-# Steps 2 and 3 make one layer of a transformer. Each reads x, through another RMSNorm, and adds to
+# Steps 2 and 3 make one layer of a transformer. Both read x, through another RMSNorm, and add to
 # it. This x is called the residual stream. Our model has one layer, GPT-3 has 96.
 
 
@@ -223,7 +223,7 @@ def softmax(logits):
     [Value(0.6652, grad=0), Value(0.2447, grad=0), Value(0.09003, grad=0)]
     """
     largest = max(logit.data for logit in logits)  # we subtract it, as exp(1000) would overflow
-    exps = [(logit - largest).exp() for logit in logits]  # and this factor, exp(-largest), cancels
+    exps = [(logit - largest).exp() for logit in logits]  # exp(-largest) cancels below
     total = sum(exps)
     return [e / total for e in exps]
 
@@ -236,7 +236,7 @@ def cross_entropy(logits, target):
     """
     largest = max(logit.data for logit in logits)
     total = sum([(logit - largest).exp() for logit in logits])
-    return total.log() - (logits[target] - largest)  # -log(a / b) is log(b) - log(a): no log(0)
+    return total.log() - (logits[target] - largest)  # -log(exp(x) / total) = log(total) - x
 
 
 def attention(query, keys, values):
@@ -244,14 +244,14 @@ def attention(query, keys, values):
 
     Each token makes three vectors. Its query says what it is looking for, its key says what it has
     to offer, and its value (a vector, not a Value) is what it hands over. Nobody decides what is
-    in them: training does. Where a query and a key match, their dot product, the score, is large.
+    in them: training does. Where a query and a key match, their dot product, or score, is large.
     Softmax turns the scores into attention weights, and these make a weighted mean of the values.
 
     >>> keys, values = [[Value(4.0)], [Value(0.0)]], [[Value(10.0)], [Value(20.0)]]
     >>> attention([Value(1.0)], keys, values)  # scores 4 and 0, attention weights 0.98 and 0.02
     [Value(10.18, grad=0)]
     """
-    # The longer the vectors, the larger the scores, by about sqrt(length). Undivided, they could
+    # Dot products of random vectors grow like the square root of their size. Undivided, they could
     # give one token all the weight. Then no nudge changes much, and there is hardly any gradient.
     scores = [dot(query, key) / math.sqrt(len(query)) for key in keys]
     weights = softmax(scores)
@@ -259,10 +259,10 @@ def attention(query, keys, values):
 
 
 class GPT:
-    """A simplified GPT-2: RMSNorm for LayerNorm, ReLU for GELU, no biases, a separate lm_head."""
+    """A GPT-2, simplified: for instance, RMSNorm for LayerNorm, ReLU for GELU, and no biases."""
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
-        # Why random? Equal numbers in a matrix row would get equal gradients, and stay equal.
+        # Why random? If all were equal, each row's would get equal gradients, and stay equal.
         # Why small? So that all logits start near 0, and the model starts with a blind guess.
         def matrix(rows, columns):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
@@ -296,7 +296,7 @@ class GPT:
         w, position = self.state_dict, len(cache[0][0])  # as many keys as tokens so far
         x = rmsnorm([t + p for t, p in zip(w["wte"][token], w["wpe"][position])])
         for i, (keys, values) in enumerate(cache):
-            h = rmsnorm(x)  # for layer 0, x is normed already; for others, it isn't
+            h = rmsnorm(x)  # changes little in layer 0, but more in others
             query = linear(h, w[f"layer{i}.attn_wq"])
             keys.append(linear(h, w[f"layer{i}.attn_wk"]))
             values.append(linear(h, w[f"layer{i}.attn_wv"]))
@@ -323,7 +323,7 @@ class GPT:
 #
 # Each step takes a name. Forward: predict its tokens, and take the mean loss. Backward: find the
 # gradients. Update: move all parameters against them. How far? Plain gradient descent moves them by
-# learning_rate * gradient. But gradients differ a thousandfold: what is too far for one parameter
+# learning_rate * gradient. But gradients differ a thousandfold: a rate too high for one parameter
 # hardly moves another. So Adam (Kingma & Ba, 2015) keeps two running means for each parameter, of
 # its gradient and of the gradient's square, and subtracts learning_rate * mean / sqrt(square). If
 # the gradient stays the same, mean / sqrt(square) is 1 or -1. If its sign alternates, it is near 0.
@@ -351,7 +351,7 @@ class Adam:
         # A running mean is beta * its old value + (1 - beta) * the new gradient. As it starts at 0,
         # it is too small at first. Dividing by 1 - beta**steps fixes that.
         fix1, fix2 = 1 - beta1**self.steps_done, 1 - beta2**self.steps_done
-        rate = learning_rate / fix1  # once, rather than each mean
+        rate = learning_rate / fix1  # fixes all means at once
         for i, p in enumerate(self.parameters):
             means[i] = mean = beta1 * means[i] + (1 - beta1) * p.grad
             squares[i] = square = beta2 * squares[i] + (1 - beta2) * p.grad * p.grad
@@ -374,7 +374,7 @@ def train_step(model, optimizer, batch, learning_rate):
 # %% 5. Sampling: the model writes
 #
 # Now the parameters stay as they are. Using a trained model is called inference: sample() writes a
-# name, and evaluate() measures the loss on others. demo() puts all five chapters together.
+# name, and evaluate() measures the loss on other names. demo() puts all five chapters together.
 
 
 def sample(model, tokenizer, temperature=0.5, rng=random):
@@ -406,7 +406,7 @@ def demo(docs, num_steps=1000, **sizes):
     kelon ann lemai jaish vianah karia yrian amilyn elistie bri dian srieme naha aletin ...
 
     The bigrams were counted in 28,830 names. The model saw only 1,000 of them, and does better: it
-    knows the position, and looks back further. (2.44 is the mean of only the last 100 names.)
+    knows the position, and looks back further. (2.44 is over 100 other names, so it is noisier.)
     """
     docs, rng = list(docs), random.Random(42)  # the same random numbers in every run
     rng.shuffle(docs)
@@ -459,7 +459,7 @@ class AdamW(Adam):
 
 
 def learning_rate_at(step, learning_rate, lr_schedule, warmup_steps, num_steps, **other_flags):
-    """Return the learning rate of a step. It rises in equal parts, and then follows a schedule."""
+    """Return the learning rate of a step. It rises linearly, and then follows a schedule."""
     x = max(0, step - warmup_steps) / max(1, num_steps - warmup_steps)  # from 0 to 1
     falls = {"linear": 1 - x, "cosine": 0.55 + 0.45 * math.cos(math.pi * x), "constant": 1}
     return learning_rate * min(1, (step + 1) / (warmup_steps + 1)) * falls[lr_schedule]
@@ -538,7 +538,7 @@ class Run:
         return [[x for x in self.tokenizer.encode(doc) if x is not None] for doc in docs]
 
     def use(self, docs):
-        """Split documents: train on one part, and grade on the first of both parts."""
+        """Split documents: train on one part, and grade on the start of each."""
         data, stream, size = self.encode("data", docs), self.flags["stream"], self.model.block_size
         data, least = (data[0], size + 1) if stream else (data, 1)
         cut = len(data) - int(len(data) * min(1, self.flags["val_fraction"]))
@@ -603,7 +603,7 @@ class Run:
         """Go back to an earlier state, or on to a saved one."""
         rows = [row for name in self.model.state_dict for row in state["weights"][name]]
         for p, x in zip(self.model.parameters, [x for row in rows for x in row]):
-            p.data = float(x)  # float(), abs() and int() change what has a wrong type: see load()
+            p.data = float(x)  # what has a wrong type changes here, and load() sees it
         self.optimizer.means = [float(x) for x in state["means"]]
         self.optimizer.squares = [abs(float(x)) for x in state["squares"]]
         self.optimizer.steps_done = abs(int(state["step"]))
@@ -674,7 +674,7 @@ def read(path):
     try:
         if path is None and not NAMES.exists():
             print(f"{NAMES} is missing: fetching {NAMES_URL} (other names, other results)")
-            from urllib.request import urlopen  # here, since it takes 4 MB of memory
+            from urllib.request import urlopen  # it takes 4 MB of memory
             NAMES.write_bytes(urlopen(NAMES_URL, timeout=30).read())
         raw = Path(path or NAMES).read_bytes()
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
