@@ -546,6 +546,7 @@ class Run:
             raise ValueError(f"--data leaves {cut} to train on, and {least} are needed: "
                              "try a smaller --val_fraction or --block_size")
         self.training, self.graded = data[:cut], []
+        self.optimizer.weight_decay = self.flags["weight_decay"]
         for part in data[:cut], data[cut:]:
             if stream:  # windows, side by side
                 part = [part[i : i + size + 1] for i in range(0, min(len(part) - 1, 3200), size)]
@@ -629,7 +630,7 @@ def load(path, **given):
             raise ValueError("something in it has a wrong type, length or range")
     except Exception as error:
         words = str(error) or "out of memory"
-        raise ValueError(f"cannot load {str(path)!r} as a checkpoint: {words}") from None
+        raise ValueError(f"cannot load {str(path)!r} as a checkpoint: " + words) from None
     for name in ("stream", "val_fraction", *MODEL_FLAGS):
         if given.get(name, flags[name]) != flags[name]:
             raise ValueError(f"--{name} is {flags[name]} in the checkpoint, and can't be changed")
@@ -647,7 +648,8 @@ def save(state, path, is_trial=False):
     temporary = Path(f"{place}.{time.time_ns()}.tmp")
     try:
         with open(temporary, "x", encoding="ascii") as file:
-            print(json.dumps(state, sort_keys=True, allow_nan=False), end="", file=file, flush=True)
+            text = json.dumps(state, sort_keys=True, allow_nan=False)
+            print(text * (3 if is_trial else 1), end="", file=file, flush=True)  # it will grow
             os.fsync(file)
         if place.exists():
             if not place.read_text().startswith('{"chars":'):
@@ -682,8 +684,8 @@ def read(path):
             raise ValueError("it is empty, or no text")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except Exception as error:
-        hint = "" if isinstance(error, OSError) else " (it must be UTF-8 text)"
-        raise ValueError(f"--data {path or NAMES}: {error}{hint}") from None
+        hint = " (it must be UTF-8 text)" if isinstance(error, ValueError) else ""
+        raise ValueError(f"--data {path or NAMES}: {str(error) or 'out of memory'}{hint}") from None
 
 
 def curve(losses, num_bars=56):
@@ -701,7 +703,6 @@ def train(run):
     is_live = "kernel" in type(sys.stdout).__module__ or getattr(sys.stdout, "isatty", bool)()
     width = (shutil.get_terminal_size().columns or 80) - 1 if is_live else 0
     start, state, first = time.perf_counter(), run.state(), run.optimizer.steps_done
-    run.optimizer.weight_decay = flags["weight_decay"]
     if sys.implementation.name == "cpython":  # PyPy must collect
         gc.disable()  # it would search the graphs for cycles, and they have none
     try:
@@ -756,7 +757,7 @@ def main(**given):
         run.use(docs)
         print(f"num chars: {len(text)}" if stream else f"num docs: {len(docs)}")
     if is_done:
-        print(f"no steps left: the total is {flags['num_steps']} (--num_steps sets it)")
+        print(f"no steps left: {run.optimizer.steps_done} are done (--num_steps sets the total)")
     vocab_size = run.tokenizer.vocab_size
     print(f"vocab size: {vocab_size}\nnum params: {len(run.model.parameters)}")
     long = [] if stream else [doc for doc in docs if len(doc) >= size]

@@ -90,7 +90,7 @@ class GPT:
 def new_optimizer(run):
     """Return PyTorch's AdamW for the twin, with the running means so far."""
     adam, weights = run.optimizer, run.model.twin.parameters
-    betas, decay = (adam.beta1, adam.beta2), run.flags["weight_decay"]
+    betas, decay = (adam.beta1, adam.beta2), adam.weight_decay
     optimizer = torch.optim.AdamW(weights, betas=betas, weight_decay=decay, fused=True)
     for key, numbers in ("exp_avg", adam.means), ("exp_avg_sq", adam.squares):
         parts = torch.tensor(numbers, **KIND).split([w.numel() for w in weights])

@@ -16,10 +16,10 @@ from microgpt import dot, evaluate, mean, sample, softmax, train_step  # noqa: E
 # %% Data: tokens
 
 name, at = "maria", 3  # the name to read, and the place, that of its r, to look at closely
-assert name.isascii() and name.islower() and at <= len(name) < 16, "try maria, with at up to 5"
 docs, rng = (ROOT / "names.txt").read_text(encoding="utf-8").split(), random.Random(42)
 rng.shuffle(docs)
 tokenizer = microgpt.Tokenizer(docs)
+assert set(name) <= set(tokenizer.chars) and 0 <= at <= len(name) < 16, "a to z, and at most 15"
 tokens, chars = tokenizer.encode(name), [*tokenizer.chars, "BOS"]
 print("  ".join(f"{chars[token]:>3}" for token in tokens))
 print("  ".join(f"{token:3}" for token in tokens))

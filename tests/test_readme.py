@@ -66,7 +66,7 @@ class Page(Folder):
 
     def test_the_help_is_that_of_the_program(self):
         flags = command("--help")[1].partition("--data")[2]
-        self.assertIn(" ".join(flags.split()), " ".join(README.split()))
+        self.assertTrue(" ".join(flags.split()) in " ".join(README.split()), flags)
 
     def test_the_session_prints_what_it_shows(self):
         session = "".join(blocks("pycon"))

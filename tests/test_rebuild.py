@@ -80,6 +80,7 @@ Adam.step: too small
 train_step: not cleared
     loss = mean(model.losses(batch[0]))
     loss.backward()
+    optimizer.step(learning_rate)
     return loss.data
 """
 
