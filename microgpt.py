@@ -262,7 +262,7 @@ class GPT:
     """A GPT-2, simplified: for instance, RMSNorm for LayerNorm, ReLU for GELU, and no biases."""
 
     def __init__(self, vocab_size, n_layer=1, n_embd=16, n_head=4, block_size=16, rng=random):
-        # Why random? If all were equal, each row's would get equal gradients, and stay equal.
+        # Why random? If all began equal, a row's numbers would get equal gradients, and stay equal.
         # Why small? So that all logits start near 0, and the model starts with a blind guess.
         def matrix(rows, columns):
             return [tuple(Value(rng.gauss(0, 0.08)) for _ in range(columns)) for _ in range(rows)]
