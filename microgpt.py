@@ -45,7 +45,7 @@ class Tokenizer:
 
 # A very simple language model counts bigrams, pairs of neighboring tokens. If 800 pairs begin with
 # an s, and 100 of these go on with an h, it says that h follows s with probability 100/800.
-# How good is such a prediction? Take the token that really comes, and the probability p that it was
+# How good is such a prediction? Take the token that really comes, and the probability p it was
 # given. Then -log(p), with the natural log, is the loss. It measures surprise: 0 if the model was
 # certain (p = 1), 0.69 if p = 1/2, and 4.61 if p = 1/100. Why a log? The probability of a name is
 # the product of its tokens' probabilities, and the log turns this product into a sum: losses simply
@@ -148,14 +148,14 @@ class Value:
         order, found, stack = [], set(), [(self, False)]
         while stack:
             node, is_ready = stack.pop()
-            if is_ready:  # all its inputs are in the order
+            if is_ready:  # its inputs are in the order, but for leaves
                 order.append(node)
             elif node not in found:
                 found.add(node)
                 stack.append((node, True))  # below its inputs, and so popped after them
                 for x in node.inputs + node.partners:
                     if x.inputs and x not in found:
-                        x.grad = 0.0  # but leaves keep theirs, and add to it
+                        x.grad = 0.0  # (gradients of leaves add up instead)
                         stack.append((x, False))
         self.grad = 1.0 if self.inputs else self.grad + 1.0  # d(self)/d(self) is 1
         for node in reversed(order):
@@ -188,7 +188,7 @@ def dot(a, b):
 # %% 3. Model: a token goes in, a score for every possible next token comes out
 #
 # Let's follow one token of emma through the model, the first m. It is token 12, at position 2,
-# counting from 0, after BOS and e. What will be next?
+# counting from 0, after BOS and e. What comes next?
 #
 #   1. Embedding. The number 12 says nothing about m. So each token has a row of 16 numbers in the
 #      matrix wte, and training gives them a meaning. Each position has a row, too, in wpe: without
@@ -197,11 +197,11 @@ def dot(a, b):
 #   2. Attention. The m looks back at the tokens so far and gathers what it can use. It does so in
 #      four heads, which can look for different things. A matrix mixes what they find into x.
 #   3. MLP, or multi-layer perceptron. The m thinks it over. A matrix turns x into 64 numbers, ReLU
-#      sets the negative ones to 0, and another matrix makes 16 of them. They are added to x, too.
+#      sets the negative ones to 0, and another turns them into 16. They are added to x, too.
 #   4. Output. A last matrix turns x into 27 scores, the logits: one for each possible next token.
 #
 # Steps 2 and 3 make one layer of a transformer. Both read x, through another RMSNorm, and add to
-# it. This x is called the residual stream. Our model has one layer, GPT-3 has 96.
+# it. This x is called the residual stream. Our model has one layer; GPT-3 has 96.
 
 
 def linear(x, matrix):
@@ -244,14 +244,14 @@ def attention(query, keys, values):
 
     Each token makes three vectors. Its query says what it is looking for, its key says what it has
     to offer, and its value (a vector, not a Value) is what it hands over. Nobody decides what is
-    in them: training does. Where a query and a key match, their dot product, or score, is large.
+    in them: training does. Where query and key match, their scaled dot product, or score, is large.
     Softmax turns the scores into attention weights, and these make a weighted mean of the values.
 
     >>> keys, values = [[Value(4.0)], [Value(0.0)]], [[Value(10.0)], [Value(20.0)]]
     >>> attention([Value(1.0)], keys, values)  # scores 4 and 0, attention weights 0.98 and 0.02
     [Value(10.18, grad=0)]
     """
-    # Dot products of random vectors grow like the square root of their size. Undivided, they could
+    # Dot products of random vectors of n numbers grow like sqrt(n). Undivided, these scores could
     # give one token all the weight. Then no nudge changes much, and there is hardly any gradient.
     scores = [dot(query, key) / math.sqrt(len(query)) for key in keys]
     weights = softmax(scores)
@@ -305,7 +305,7 @@ class GPT:
                 found += attention(query[head], [k[head] for k in keys], [v[head] for v in values])
             h = linear(found, w[f"layer{i}.attn_wo"])
             # A residual connection: h is added to x, so the layer only has to learn what to change.
-            # And + passes gradients on unchanged, where many matrices in a row could shrink them.
+            # And + passes gradients on unchanged, while a chain of matrices could shrink them.
             x = [a + b for a, b in zip(x, h)]
             h = linear(rmsnorm(x), w[f"layer{i}.mlp_fc1"])
             h = [hi.relu() for hi in h]  # without it, two matrices could do no more than one
@@ -345,7 +345,7 @@ class Adam:
         self.steps_done = 0
 
     def step(self, learning_rate):
-        """Update all parameters, against their gradients."""
+        """Update all parameters against their gradients."""
         self.steps_done += 1
         beta1, beta2, means, squares = self.beta1, self.beta2, self.means, self.squares
         # A running mean is beta * its old value + (1 - beta) * the new gradient. As it starts at 0,
@@ -406,7 +406,7 @@ def demo(docs, num_steps=1000, **sizes):
     kelon ann lemai jaish vianah karia yrian amilyn elistie bri dian srieme naha aletin ...
 
     The bigrams were counted in 28,830 names. The model saw only 1,000 of them, and does better: it
-    knows the position, and looks back further. (2.44 is over 100 other names, so it is noisier.)
+    knows the position, and looks back further. (2.44 averages only 100 names, so it is noisier.)
     """
     docs, rng = list(docs), random.Random(42)  # the same random numbers in every run
     rng.shuffle(docs)
@@ -487,7 +487,7 @@ FLAGS = {  # name: (group, type, default, least number or choices, meaning)
     "temperature": ("sampling", float, 0.5, 0, "0: likeliest token; 1: the model's own odds"),
     "top_k": ("sampling", int, 0, 0, "number of likeliest tokens to draw from; 0: all"),
     "prompt": ("sampling", str, "", None, "start of each sample"),
-    "max_new_tokens": ("sampling", int, None, 1, "most new tokens in a sample; None: block_size"),
+    "max_new_tokens": ("sampling", int, None, 1, "max new tokens per sample; None: block_size"),
     "save": ("files", str, None, None, "checkpoint to write at each evaluation and at the end"),
     "load": ("files", str, None, None, "checkpoint to continue"),
 }
@@ -497,7 +497,7 @@ SAVED_FLAGS = [flag for flag in FLAGS if FLAGS[flag][0] not in ("sampling", "fil
 
 
 def parse(words, /, **given):
-    """Return flags in their types, from a command line or from Python; ValueError: one is wrong."""
+    """Return flags from a command line or Python, in their types; ValueError: one is wrong."""
 
     def fail(message):
         raise ValueError(f"{message} (--help lists all flags)")
@@ -529,7 +529,7 @@ class Run:
         self.optimizer = AdamW(self.model.parameters)
 
     def encode(self, flag, docs):
-        """Return the tokens of some texts; ValueError names all characters that have no token."""
+        """Return the tokens of some texts; ValueError names characters that have no token."""
         unknown = set("".join(docs)) - self.tokenizer.ids.keys()
         if unknown:
             n = sum(not unknown.isdisjoint(doc) for doc in docs)
@@ -580,7 +580,7 @@ class Run:
             for token in unread:
                 logits = self.model.forward(token, cache)
             logits = [logit.data for logit in logits]
-            # A temperature of 0 leaves the likeliest token, a top_k of 0 leaves all.
+            # A temperature of 0 leaves the likeliest token; a top_k of 0 leaves all.
             largest, least = max(logits), sorted(logits)[-self.flags["top_k"] :][0]
             exps = [math.exp((x - largest) / temperature) if x >= least else 0.0 for x in logits]
             unread = self.rng.choices(range(len(exps)), weights=exps)
@@ -604,7 +604,7 @@ class Run:
         """Go back to an earlier state, or on to a saved one."""
         rows = [row for name in self.model.state_dict for row in state["weights"][name]]
         for p, x in zip(self.model.parameters, [x for row in rows for x in row]):
-            p.data = float(x)  # what has a wrong type changes here, and load() sees it
+            p.data = float(x)  # a wrong type changes here, and load() notices
         self.optimizer.means = [float(x) for x in state["means"]]
         self.optimizer.squares = [abs(float(x)) for x in state["squares"]]
         self.optimizer.steps_done = abs(int(state["step"]))
@@ -612,7 +612,7 @@ class Run:
 
 
 def load(path, **given):
-    """Return the run in a checkpoint; flags that are given win. ValueError: something is wrong."""
+    """Return the run in a checkpoint; given flags override its own. ValueError: it is bad."""
     given = parse([], **given)
     try:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -622,7 +622,7 @@ def load(path, **given):
         vocab_size = len(state["chars"]) + (not flags["stream"])
         size = n_embd * (2 * vocab_size + block_size + 12 * n_layer * n_embd)
         if {len(state["means"]), len(state["squares"])} != {size}:
-            raise ValueError("its flags don't fit its size")  # or would build a huge model
+            raise ValueError("its flags don't fit its size")  # they may ask for a huge one
         run = Run(flags, state["chars"], random.Random())
         run.restore(state)
         again = {**run.state(), "flags": state["flags"]}
@@ -641,7 +641,7 @@ def load(path, **given):
 
 
 def save(state, path, is_trial=False):
-    """Write a checkpoint, if there is a path: the file is the old one or the new one, and whole."""
+    """Write a checkpoint, if there is a path: the file is always whole, the old one or the new."""
     if path is None:
         return
     place = Path(os.path.realpath(path))  # a link stays a link
@@ -649,7 +649,7 @@ def save(state, path, is_trial=False):
     try:
         with open(temporary, "x", encoding="ascii") as file:
             text = json.dumps(state, sort_keys=True, allow_nan=False)
-            print(text * (3 if is_trial else 1), end="", file=file, flush=True)  # it will grow
+            print(text * (3 if is_trial else 1), end="", file=file, flush=True)  # room to grow
             os.fsync(file)
         if place.exists():
             if not place.read_text().startswith('{"chars":'):
@@ -681,7 +681,7 @@ def read(path):
         raw = Path(path or NAMES).read_bytes()
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         if not text.strip() or "\0" in text:
-            raise ValueError("it is empty, or no text")
+            raise ValueError("it is empty or not text")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except Exception as error:
         hint = " (it must be UTF-8 text)" if isinstance(error, ValueError) else ""
@@ -698,7 +698,7 @@ def curve(losses, num_bars=56):
 
 
 def train(run):
-    """Take the steps that are left, up to Ctrl-C; report, grade and save meanwhile."""
+    """Take the steps that are left, until Ctrl-C; report, grade and save meanwhile."""
     flags, losses, num_steps, line = run.flags, run.losses, run.flags["num_steps"], ""
     is_live = "kernel" in type(sys.stdout).__module__ or getattr(sys.stdout, "isatty", bool)()
     width = (shutil.get_terminal_size().columns or 80) - 1 if is_live else 0
