@@ -2,13 +2,13 @@
 
 Run `python microgpt.py`. In less than a minute, it reads a thousand names and makes up its own:
 lemai, jaish, vianah. Then read on, from top to bottom. Python and school calculus are all you need.
-Chapters 1 to 5 are the whole algorithm, and demo() runs it. The program, after them, puts the same
-pieces into a loop of its own, with flags and checkpoints.
+Chapters 1 to 5 are the whole algorithm, and demo() runs it. The program, after them, has flags and
+checkpoints, and its own loops around the same model.
 
 A language model reads a text token by token (here, letter by letter) and gives every possible next
 token a probability. A GPT, or "generative pre-trained transformer", computes these probabilities
-with the help of thousands of adjustable numbers, its parameters. They start out random. Training
-nudges them, name after name, so that the letters that really come surprise the model less and less.
+with the help of thousands or billions of adjustable numbers, its parameters. They start out random.
+Training nudges them, name after name, so that the next letter surprises the model less and less.
 """
 
 import math
@@ -16,8 +16,8 @@ import random
 
 # %% 1. Data: names become tokens
 #
-# Our documents, or docs for short, are 32,033 first names. A model works with numbers, so every
-# letter gets a number, its token: a is 0, b is 1, z is 25. Token 26 is special. It is called BOS,
+# Our documents, or docs for short, are 32,033 first names, some of them twice. A model works with
+# numbers, so every letter gets one, its token: a is 0, b is 1, z is 25. Token 26 is called BOS,
 # "beginning of sequence". It opens and closes every name, so that the model can learn where names
 # end. Then emma is [26, 4, 12, 12, 0, 26]. That makes five exercises: predict e from BOS, then m
 # from BOS and e, and so on. The answer to the last one is BOS: the name is over.
@@ -64,7 +64,7 @@ def mean(numbers):
 def bigram_loss(train_examples, test_examples, vocab_size):
     """Count the bigrams in some tokenized names; return the mean loss on others.
 
-    >>> bigram_loss([[2, 0, 2]], [[2, 0]], vocab_size=3)  # p = 2/4
+    >>> bigram_loss([[2, 0, 2]], [[2, 0]], vocab_size=3)  # p = (1 + 1) / (1 + 3)
     0.6931471805599453
     """
     counts = [[1] * vocab_size for _ in range(vocab_size)]  # all start at 1, so that no p is 0
@@ -107,7 +107,7 @@ class Value:
         self.data = data  # the number itself
         self.grad = 0.0  # d(result)/d(this), after result.backward()
         self.inputs = inputs  # a leaf, such as a parameter, has none
-        self.local_grads = local_grads  # d(this)/d(input), for each input
+        self.local_grads = local_grads  # d(this)/d(input), for each input; none for dot()
         self.partners = partners  # only for dot(), below: its second vector
 
     def __add__(self, other):
@@ -143,12 +143,12 @@ class Value:
 
     def backward(self):
         """Find the gradient of this Value with respect to every Value behind it."""
-        # A gradient is the sum over all paths, so a Value passes its own on only after all Values
-        # computed from it have added theirs. Order them, inputs first (topologically), and go back.
+        # A Value's gradient, a sum over paths, is complete once all Values computed from it have
+        # added theirs. So order them, inputs first (topologically), and go through them backward.
         order, found, stack = [], set(), [(self, False)]
         while stack:
             node, is_ready = stack.pop()
-            if is_ready:  # its inputs are in the order, but for leaves
+            if is_ready:  # all its inputs, except leaves, are in the order
                 order.append(node)
             elif node not in found:
                 found.add(node)
@@ -194,8 +194,8 @@ def dot(a, b):
 #      matrix wte, and training gives them a meaning. Each position has a row, too, in wpe: without
 #      it, our model couldn't tell the order of the earlier tokens. The sum of the two rows is x, a
 #      vector (a list of numbers). RMSNorm (root mean square) brings it to a standard size.
-#   2. Attention. The m looks back at the tokens so far and gathers what it can use. It does so in
-#      four heads, which can look for different things. A matrix mixes what they find into x.
+#   2. Attention. The m looks back at the tokens so far and gathers what it can use. Four heads
+#      do so separately, with 4 of the 16 numbers each. What they find is combined and added to x.
 #   3. MLP, or multi-layer perceptron. The m thinks it over. A matrix turns x into 64 numbers, ReLU
 #      sets the negative ones to 0, and another turns them into 16. They are added to x, too.
 #   4. Output. A last matrix turns x into 27 scores, the logits: one for each possible next token.
@@ -252,7 +252,7 @@ def attention(query, keys, values):
     [Value(10.18, grad=0)]
     """
     # Dot products of random vectors of n numbers grow like sqrt(n). Undivided, these scores could
-    # give one token all the weight. Then no nudge changes much, and there is hardly any gradient.
+    # give one token all the weight. Then queries and keys would get hardly any gradient.
     scores = [dot(query, key) / math.sqrt(len(query)) for key in keys]
     weights = softmax(scores)
     return [dot(weights, column) for column in zip(*values)]  # zip turns rows into columns
@@ -296,7 +296,7 @@ class GPT:
         w, position = self.state_dict, len(cache[0][0])  # as many keys as tokens so far
         x = rmsnorm([t + p for t, p in zip(w["wte"][token], w["wpe"][position])])
         for i, (keys, values) in enumerate(cache):
-            h = rmsnorm(x)  # changes little in layer 0, but more in others
+            h = rmsnorm(x)  # nearly a no-op in layer 0; later layers need it
             query = linear(h, w[f"layer{i}.attn_wq"])
             keys.append(linear(h, w[f"layer{i}.attn_wk"]))
             values.append(linear(h, w[f"layer{i}.attn_wv"]))
@@ -348,10 +348,10 @@ class Adam:
         """Update all parameters against their gradients."""
         self.steps_done += 1
         beta1, beta2, means, squares = self.beta1, self.beta2, self.means, self.squares
-        # A running mean is beta * its old value + (1 - beta) * the new gradient. As it starts at 0,
+        # A running mean is beta * its old value + (1 - beta) * the new number. As it starts at 0,
         # it is too small at first. Dividing by 1 - beta**steps fixes that.
         fix1, fix2 = 1 - beta1**self.steps_done, 1 - beta2**self.steps_done
-        rate = learning_rate / fix1  # fixes all means at once
+        rate = learning_rate / fix1  # so that every mean is divided by fix1
         for i, p in enumerate(self.parameters):
             means[i] = mean = beta1 * means[i] + (1 - beta1) * p.grad
             squares[i] = square = beta2 * squares[i] + (1 - beta2) * p.grad * p.grad
@@ -406,7 +406,7 @@ def demo(docs, num_steps=1000, **sizes):
     kelon ann lemai jaish vianah karia yrian amilyn elistie bri dian srieme naha aletin ...
 
     The bigrams were counted in 28,830 names. The model saw only 1,000 of them, and does better: it
-    knows the position, and looks back further. (2.44 averages only 100 names, so it is noisier.)
+    knows the position, and looks back further. (2.44 averages 100 names; 2.38, all predictions.)
     """
     docs, rng = list(docs), random.Random(42)  # the same random numbers in every run
     rng.shuffle(docs)
@@ -629,7 +629,7 @@ def load(path, **given):
         if json.dumps(again, sort_keys=True, allow_nan=False) != json.dumps(state, sort_keys=True):
             raise ValueError("something in it has a wrong type, length or range")
     except Exception as error:
-        words = str(error) or "out of memory"
+        words = str(error) or "out of memory"  # PyPy's f-strings can't take all errors
         raise ValueError(f"cannot load {str(path)!r} as a checkpoint: " + words) from None
     for name in ("stream", "val_fraction", *MODEL_FLAGS):
         if given.get(name, flags[name]) != flags[name]:
@@ -676,7 +676,7 @@ def read(path):
     try:
         if path is None and not NAMES.exists():
             print(f"{NAMES} is missing: fetching {NAMES_URL} (other names, other results)")
-            from urllib.request import urlopen  # it takes 4 MB of memory
+            from urllib.request import urlopen  # rarely needed
             NAMES.write_bytes(urlopen(NAMES_URL, timeout=30).read())
         raw = Path(path or NAMES).read_bytes()
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")

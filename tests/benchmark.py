@@ -116,10 +116,7 @@ def train_textbook(model, draw, num_steps, learning_rate=0.01):
 
 
 def setting(module=microgpt, n_layer=1, n_embd=16, n_head=4, block_size=16, batch_size=0):
-    """Return a model of the module, and draw(step), which returns a batch.
-
-    It is one name, as in a default run; or, if batch_size is not 0, full windows of one long text.
-    """
+    """Return a model of the module, and draw(step): a batch of windows or, at 0, one name."""
     rng = random.Random(42)
     docs = (ROOT / "names.txt").read_text(encoding="utf-8").split()
     rng.shuffle(docs)
@@ -180,9 +177,9 @@ def child(program, steps, **sizes):
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def step_cost(program, steps, **sizes):
-    """Return the seconds for a step on full windows."""
-    sizes = {"block_size": 16, "batch_size": 1, **sizes}
+def step_cost(program, steps, name, size):
+    """Return the seconds for a step on full windows, with one of the sizes changed."""
+    sizes = {**SIZES, name: size}
     return child(program, steps, **sizes) * sizes["block_size"] * sizes["batch_size"]
 
 
@@ -244,16 +241,16 @@ def main():
         seconds = parts(400 // shrink)
         shares = {name: round(100 * x / sum(seconds.values())) for name, x in seconds.items()}
         print("a step is " + ", ".join(f"{share}% {name}" for name, share in shares.items()))
-    growth = [{}, *[{name: size * times} for name, size in SIZES.items() for times in (2, 4)]]
-    costs = {(program, i): [] for program in ("microgpt", "by hand") for i in range(len(growth))}
+    growth = [(name, size * times) for name, size in SIZES.items() for times in (1, 2, 4)]
+    pair = "microgpt", "by hand"
+    costs = {(program, *size): [] for size in growth for program in pair}
     for _ in range(3 if rounds > 3 else 1):
-        for program, i in costs:
-            costs[program, i].append(step_cost(program, 10 // shrink + 2, **growth[i]))
-    for i, sizes in enumerate(growth[1:], 1):
-        ours, by_hands = (min(costs[program, i]) for program in ("microgpt", "by hand"))
-        times, more = ours / min(costs["microgpt", 0]), by_hands / min(costs["by hand", 0])
-        [(name, size)] = sizes.items()
-        print(f"{name} {size}: a step takes {times:.2f} times as long, by hand {more:.2f} times")
+        for program, name, size in costs:
+            costs[program, name, size].append(step_cost(program, 10 // shrink + 2, name, size))
+    for name, size in growth:
+        first = SIZES[name]
+        ours, by_hands = (min(costs[x, name, size]) / min(costs[x, name, first]) for x in pair)
+        print(f"{name} {size}: a step takes {ours:.2f} times as long, by hand {by_hands:.2f} times")
     few, many = 100 // shrink, 1200 // shrink
     print(f"peak memory {peak_memory(few):.0f} MB after {few} steps", end=", ")
     print(f"{peak_memory(many):.0f} MB after {many}")

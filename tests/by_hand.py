@@ -163,9 +163,8 @@ def train(weights, draw, num_steps, n_layer, n_head, block_size, learning_rate=0
     for step in range(num_steps):
         loss, gradients, batch = 0.0, zeros(weights), draw(step)
         n = len(batch)
-        for tokens in batch:
-            shape = n_layer, n_head, block_size
-            loss += loss_and_gradients(weights, tokens, *shape, gradients)[0] / n
+        for text in batch:
+            loss += loss_and_gradients(weights, text, n_layer, n_head, block_size, gradients)[0] / n
         rate = learning_rate * (1 - step / num_steps) / (1 - beta1 ** (step + 1))
         scale = 1 / (1 - beta2 ** (step + 1))
         for name, matrix in weights.items():

@@ -316,6 +316,10 @@ class Saving(Trained):
             self.assertIn(str(path), self.error(**self.flags(save=path)))
         self.error(**self.flags(val_fraction=1))  # nothing but a trial was written by then
         self.assert_only()
+        sizes = []
+        with mock.patch("os.fsync", lambda file: sizes.append(os.fstat(file.fileno()).st_size)):
+            self.train()
+        self.assertGreater(sizes[0], max(sizes[1:]))  # where the trial fits, all others do
 
     def test_a_file_that_holds_something_else_is_not_written_over(self):
         others = [self.folder / name for name in ("bytes", "empty", "json")]
@@ -388,7 +392,7 @@ class Loading(Trained):
             ("flags", "n_layer", 2), ("flags", "n_layer", 10**9), ("flags", "n_embd", 10**9),
             ("flags", "lr_schedule", "square"), ("flags", "stream", True), ("flags", "n_head", 3),
         ]  # fmt: skip
-        bad = ["", "hello", "[]", "{}", "null", "3", text[:-1], text + "x"]
+        bad = ["", "hello", "λ", "[]", "{}", "null", "3", text[:-1], text + "x"]
         for text in bad + [self.changed(*keys, to=value) for *keys, value in changes]:
             self.path.write_text(text)
             gauss = mock.patch("random.Random.gauss", side_effect=[0.0] * 999 + [SystemExit])

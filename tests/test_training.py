@@ -80,10 +80,9 @@ class Training(unittest.TestCase):
     def test_the_programs_of_the_benchmark_have_the_same_losses(self):
         sizes = {"n_layer": 2, "n_embd": 6, "n_head": 3, "block_size": 5}
         for other, batch_size in ("textbook", 0), ("by hand", 0), ("textbook", 1), ("by hand", 3):
-            programs = ("microgpt", other)
             ours, theirs = (
                 list(benchmark.losses(program, 5, batch_size=batch_size, **sizes)[0])
-                for program in programs
+                for program in ("microgpt", other)
             )
             self.assertEqual((len(ours), len(theirs)), (5, 5))
             for a, b in zip(ours, theirs):
